@@ -1,0 +1,303 @@
+//! An image challenge: derived, never stored until it is answered; judged once.
+//!
+//! The text and the look of a picture follow from a secret, the challenge's name and a window of
+//! time, so ten million pictures cost nothing, and a picture fetched twice is the same picture.
+//! There are two kinds of name. The seed's front ends choose a uuid themselves, and its pictures
+//! change with the [`WINDOW`]. The native door mints names: sealed, so that only ours are taken,
+//! with an end of their own.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Millis, SECOND};
+
+/// The characters of an answer: none that a person takes for another.
+pub const ALPHABET: &[u8] = b"ACEFHKMNPRTWXY3479";
+/// Characters in an answer, as in the seed's input field.
+pub const LENGTH: usize = 4;
+/// One window of the seed's pictures. A picture is good in its own window and the next, so it
+/// lives 150 to 300 seconds.
+pub const WINDOW: Millis = 150 * SECOND;
+/// How many windows back an answer is recognised as late rather than wrong.
+const WINDOWS_RECOGNISED: i64 = 6;
+/// How long a minted challenge lives.
+pub const TTL: Millis = 300 * SECOND;
+/// The longest name a front end may choose.
+pub const NAME_MAX: usize = 64;
+/// The longest answer that is looked at.
+pub const ANSWER_MAX: usize = 32;
+
+/// What a picture shows, and the seed of how it looks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The answer.
+    pub text: String,
+    /// The seed of its look.
+    pub seed: [u8; 32],
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Picture(…)")
+    }
+}
+
+impl Picture {
+    /// Derives the picture of a challenge.
+    pub fn derive(key: &hmac::Key, subject: &Subject<'_>) -> Self {
+        let text_bytes = mac(key, b"text", subject);
+        let seed = mac(key, b"look", subject);
+        // 32 bytes for 4 letters: a byte in the incomplete last stretch of 256 is passed over.
+        // That all but a few of them are is less likely than a broken machine (2^-90).
+        let limit = 256 - 256 % ALPHABET.len();
+        let usable = text_bytes.iter().map(|&byte| usize::from(byte)).filter(|&byte| byte < limit);
+        let letters = usable.chain(std::iter::repeat(0)).take(LENGTH);
+        let text = letters.map(|byte| char::from(ALPHABET[byte % ALPHABET.len()])).collect();
+        Self { text, seed }
+    }
+
+    /// Whether an answer is this picture's text; case and surrounding blanks do not matter.
+    pub fn answered_by(&self, answer: &str) -> bool {
+        self.text.eq_ignore_ascii_case(answer.trim())
+    }
+}
+
+/// What a picture is derived from.
+#[derive(Clone, Copy)]
+pub enum Subject<'a> {
+    /// A name that the seed's front end chose, in a window of time.
+    Named {
+        /// The tenant whose policy holds at the seed's door.
+        tenant: &'a str,
+        /// The chosen name.
+        name: &'a str,
+        /// The window.
+        window: i64,
+    },
+    /// A minted challenge.
+    Minted {
+        /// Its unguessable part.
+        nonce: &'a [u8; 16],
+    },
+}
+
+fn mac(key: &hmac::Key, label: &[u8], subject: &Subject<'_>) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(key);
+    let mut part = |bytes: &[u8]| {
+        context.update(&(bytes.len() as u64).to_be_bytes());
+        context.update(bytes);
+    };
+    part(label);
+    match subject {
+        Subject::Named { tenant, name, window } => {
+            part(tenant.as_bytes());
+            part(name.as_bytes());
+            part(&window.to_be_bytes());
+        }
+        Subject::Minted { nonce } => part(*nonce),
+    }
+    context.sign().as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
+}
+
+/// Whether a text can be a challenge's name at the seed's door.
+pub fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// The window that an instant lies in.
+pub fn window_at(now: Millis) -> i64 {
+    now.div_euclid(WINDOW)
+}
+
+/// What remains of an answered challenge for as long as it could be answered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// The newest window whose picture is spent; 0 for minted challenges, which have none.
+    pub through: i64,
+}
+
+impl Spent {
+    /// Until when this must be remembered.
+    pub fn kept_until(self) -> Millis {
+        (self.through + 2) * WINDOW
+    }
+}
+
+/// What an answer is worth. None of these is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// Right.
+    Right,
+    /// Wrong, or to a picture that was never fetched.
+    Wrong,
+    /// To a picture that was already answered, or to an earlier window's.
+    Expired,
+}
+
+/// Judges an answer to a named challenge. `picture` derives the picture of a window. Right or
+/// wrong, the name's pictures up to this window are spent afterwards.
+pub fn judge_named(
+    answer: &str,
+    spent: Option<Spent>,
+    now: Millis,
+    picture: impl Fn(i64) -> Vec<Picture>,
+) -> (Judged, Spent) {
+    let window = window_at(now);
+    let shown_in = |window: i64| picture(window).iter().any(|shown| shown.answered_by(answer));
+    let spent_through = spent.map_or(i64::MIN, |spent| spent.through);
+    let judged = if spent_through >= window {
+        Judged::Expired
+    } else if [window, window - 1].into_iter().any(|good| good > spent_through && shown_in(good)) {
+        Judged::Right
+    } else if (1..=WINDOWS_RECOGNISED).any(|back| shown_in(window - back)) {
+        Judged::Expired
+    } else {
+        Judged::Wrong
+    };
+    (judged, Spent { through: window })
+}
+
+/// What a minted challenge carries under its seal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Minted {
+    /// Its unguessable part.
+    pub nonce: [u8; 16],
+    /// When it ends.
+    pub expires_at: Millis,
+}
+
+impl Minted {
+    /// The bytes to seal.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.expires_at.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.nonce);
+        bytes
+    }
+
+    /// Takes the bytes back out of the seal.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (expires_at, nonce) = bytes.split_first_chunk::<8>()?;
+        let nonce = <[u8; 16]>::try_from(nonce).ok()?;
+        Some(Self { nonce, expires_at: Millis::from_be_bytes(*expires_at) })
+    }
+
+    /// The key of its record once it is spent: beginning with the end, so that those which end
+    /// together lie together.
+    pub fn record_name(&self) -> [u8; 24] {
+        self.to_bytes()
+    }
+}
+
+/// Judges an answer to a minted challenge.
+pub fn judge_minted(
+    answer: &str,
+    minted: &Minted,
+    spent: bool,
+    now: Millis,
+    pictures: &[Picture],
+) -> Judged {
+    // A challenge from the future was minted before a clock was set back: it does not live longer.
+    let alive = now < minted.expires_at && minted.expires_at <= now + TTL + SECOND;
+    if spent || !alive {
+        Judged::Expired
+    } else if pictures.iter().any(|picture| picture.answered_by(answer)) {
+        Judged::Right
+    } else {
+        Judged::Wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &[1; 32])
+    }
+
+    fn picture(window: i64) -> Picture {
+        Picture::derive(&key(), &Subject::Named { tenant: "shop", name: "u-1", window })
+    }
+
+    fn judge(answer: &str, spent: Option<Spent>, window: i64) -> (Judged, Spent) {
+        judge_named(answer, spent, window * WINDOW + 5, |window| vec![picture(window)])
+    }
+
+    #[test]
+    fn a_picture_is_the_same_twice_and_differs_by_name_window_tenant_and_kind() {
+        assert_eq!(picture(7), picture(7));
+        let derive = |subject| Picture::derive(&key(), &subject);
+        let others = [
+            picture(8),
+            derive(Subject::Named { tenant: "shop", name: "u-2", window: 7 }),
+            derive(Subject::Named { tenant: "bank", name: "u-1", window: 7 }),
+            derive(Subject::Minted { nonce: &[0; 16] }),
+        ];
+        for other in others {
+            assert_ne!(other.seed, picture(7).seed);
+        }
+        assert_eq!(picture(7).text.len(), LENGTH);
+    }
+
+    #[test]
+    fn texts_use_the_whole_alphabet_evenly() {
+        let mut seen = std::collections::BTreeMap::<u8, u32>::new();
+        for window in 0..9000 {
+            for byte in picture(window).text.bytes() {
+                *seen.entry(byte).or_default() += 1;
+            }
+        }
+        assert_eq!(seen.len(), ALPHABET.len());
+        // 36 000 letters over 18: 2 000 each, standard deviation 43.
+        assert!(seen.values().all(|count| (1780..2220).contains(count)), "{seen:?}");
+    }
+
+    #[test]
+    fn an_answer_is_good_in_its_window_and_the_next() {
+        let text = picture(7).text.to_lowercase();
+        assert_eq!(judge(&text, None, 7).0, Judged::Right);
+        assert_eq!(judge(&format!(" {text} "), None, 8).0, Judged::Right);
+        assert_eq!(judge(&text, None, 9).0, Judged::Expired);
+        assert_eq!(judge(&text, None, 20).0, Judged::Wrong);
+        assert_eq!(judge("....", None, 7).0, Judged::Wrong);
+    }
+
+    #[test]
+    fn an_answer_is_judged_once() {
+        let text = picture(7).text;
+        let (_, spent) = judge("....", None, 7);
+        assert_eq!(judge(&text, Some(spent), 7).0, Judged::Expired);
+        assert_eq!(judge(&text, Some(spent), 8).0, Judged::Expired, "the old picture stays spent");
+        assert_eq!(judge(&picture(8).text, Some(spent), 8).0, Judged::Right, "a new one is new");
+        assert!(spent.kept_until() >= 9 * WINDOW, "kept as long as window 7 could be answered");
+    }
+
+    #[test]
+    fn names_are_short_and_plain() {
+        assert!(is_name("550e8400-e29b-41d4-a716-446655440000"));
+        for text in ["", "a/b", "a b", "a\0", "é", "../x", "a:b", &"x".repeat(65)] {
+            assert!(!is_name(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_minted_challenge_ends_and_is_judged_once() {
+        let minted = Minted { nonce: [3; 16], expires_at: TTL };
+        assert!(Minted::from_bytes(&minted.to_bytes()) == Some(minted));
+        let shown = [Picture::derive(&key(), &Subject::Minted { nonce: &minted.nonce })];
+        let judge = |answer: &str, spent, now| judge_minted(answer, &minted, spent, now, &shown);
+        assert_eq!(judge(&shown[0].text, false, TTL - 1), Judged::Right);
+        assert_eq!(judge(&shown[0].text, false, TTL), Judged::Expired);
+        assert_eq!(judge(&shown[0].text, true, 1), Judged::Expired);
+        assert_eq!(
+            judge(&shown[0].text, false, -2 * SECOND),
+            Judged::Expired,
+            "minted in the future"
+        );
+        assert_eq!(judge("", false, 1), Judged::Wrong);
+    }
+}

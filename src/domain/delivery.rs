@@ -1,0 +1,403 @@
+//! A message owed to a phone.
+//!
+//! A delivery is a record with a due time. Who works on it claims it, which moves the due time
+//! one lease ahead; who crashes loses the claim when the lease ends, and the next one takes over.
+//! A claim that was never settled may have sent the message, so it counts as an unknown outcome:
+//! a phone gets at most [`UNKNOWN_MAX`] messages out of one delivery, always with the same code.
+//! Once settled, the sealed letter (number and code) is gone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Millis;
+use crate::domain::id::VerificationId;
+use crate::domain::outcome::{Action, Class, Outcome, Receipt};
+use crate::domain::policy::{
+    BACKOFF, CALL_MAX, LEASE, TIMELINE_KEPT, TRIES_IN_A_ROW, UNKNOWN_MAX, UNKNOWN_WAIT,
+};
+
+/// The record of a delivery.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The verification whose message it is.
+    pub verification: VerificationId,
+    /// The tenant.
+    pub tenant: String,
+    /// The phone's fingerprint, in hexadecimal: the gap may have to be given back.
+    pub fingerprint: String,
+    /// The number with its middle hidden.
+    pub masked: String,
+    /// When it was accepted.
+    pub created_at: Millis,
+    /// No provider is called at or after this instant.
+    pub deadline: Millis,
+    /// Where it stands.
+    pub stage: Stage,
+    /// The calls that were made, oldest first.
+    #[serde(default)]
+    pub tries: Vec<Try>,
+}
+
+/// Where a delivery stands, and what may be used there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Owed.
+    Pending(Pending),
+    /// A provider took it; a receipt may come.
+    Accepted {
+        /// The provider's name.
+        provider: String,
+        /// The provider's name for the message.
+        message_id: String,
+        /// When.
+        at: Millis,
+    },
+    /// A receipt says that it arrived.
+    Delivered {
+        /// When the receipt came.
+        at: Millis,
+    },
+    /// It will not arrive.
+    Failed {
+        /// Why.
+        class: Class,
+        /// When.
+        at: Millis,
+    },
+    /// Its deadline passed.
+    Expired {
+        /// When that was noticed.
+        at: Millis,
+    },
+}
+
+/// What is needed while a delivery is owed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pending {
+    /// When it is anyone's turn to claim it.
+    pub due_at: Millis,
+    /// How often it was claimed; a settlement under an older number comes too late.
+    pub claim: u32,
+    /// Whether the newest claim has not been settled.
+    pub claimed: bool,
+    /// The provider whose turn it is, as a place in the configured order.
+    pub turn: usize,
+    /// Tries in a row at this turn.
+    #[serde(default)]
+    pub in_a_row: u8,
+    /// Providers that refused for good, by name.
+    #[serde(default)]
+    pub refused_by: Vec<String>,
+    /// Who may have sent the message, by name: one entry for each call whose outcome is unknown,
+    /// and one for all calls to a provider that deduplicates.
+    #[serde(default)]
+    pub maybe_sent_by: Vec<String>,
+    /// Number and code, sealed.
+    pub letter: String,
+}
+
+/// One call to one provider.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Try {
+    /// The provider's name.
+    pub provider: String,
+    /// When its outcome was known.
+    pub at: Millis,
+    /// The class of its outcome.
+    pub class: Class,
+    /// The vendor's code.
+    pub code: String,
+}
+
+/// What a claimer has in hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its number.
+    pub number: u32,
+    /// Which provider is to be called, as a place in the configured order.
+    pub turn: usize,
+    /// Number and code, sealed.
+    pub letter: String,
+    /// No call is begun at or after this instant: by then the lease could end under it.
+    pub call_before: Millis,
+}
+
+/// What came of claiming.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// Go on and call.
+    Yours(Claim),
+    /// Not due: somebody has it, or it waits.
+    NotDue,
+    /// Ended, by this claim or before.
+    Ended,
+}
+
+/// What came of settling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It goes on at once, under a new claim.
+    GoOn(Claim),
+    /// It goes on when it is due again.
+    Waits,
+    /// It has ended.
+    Ended {
+        /// Whether certainly no message was sent, so that the phone's gap can be given back.
+        surely_not_sent: bool,
+    },
+    /// The claim was not the newest any more: nothing was changed.
+    TooLate,
+}
+
+/// A provider as a delivery sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Carrier<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it sends a message once however often it is asked.
+    pub deduplicates: bool,
+}
+
+impl Pending {
+    /// A new delivery's, claimed from the start by who accepted it.
+    pub fn claimed_at(now: Millis, letter: String) -> Self {
+        let (due_at, claim, claimed, turn, in_a_row) = (now + LEASE, 1, true, 0, 0);
+        let (refused_by, maybe_sent_by) = (vec![], vec![]);
+        Self { due_at, claim, claimed, turn, in_a_row, refused_by, maybe_sent_by, letter }
+    }
+
+    fn claim_again(&mut self, now: Millis, deadline: Millis) -> Claim {
+        self.claim += 1;
+        (self.claimed, self.due_at) = (true, now + LEASE);
+        self.claim(deadline)
+    }
+
+    fn claim(&self, deadline: Millis) -> Claim {
+        let call_before = deadline.min(self.due_at - CALL_MAX);
+        Claim { number: self.claim, turn: self.turn, letter: self.letter.clone(), call_before }
+    }
+
+    /// Counts a call that may have sent the message.
+    fn maybe_sent(&mut self, carrier: Carrier<'_>) {
+        if !(carrier.deduplicates && self.maybe_sent_by.iter().any(|name| name == carrier.name)) {
+            self.maybe_sent_by.push(carrier.name.to_owned());
+        }
+    }
+
+    /// Whether a call to this provider cannot give the phone one message too many.
+    fn may_call(&self, carrier: Carrier<'_>) -> bool {
+        let again = self.maybe_sent_by.iter().any(|name| name == carrier.name);
+        self.maybe_sent_by.len() < UNKNOWN_MAX || (again && carrier.deduplicates)
+    }
+
+    fn willing(&self, carrier: Carrier<'_>) -> bool {
+        !self.refused_by.iter().any(|name| name == carrier.name) && self.may_call(carrier)
+    }
+
+    /// Moves on to the next provider that may be called; `false` if there is none.
+    fn next_turn(&mut self, carriers: &[Carrier<'_>]) -> bool {
+        self.in_a_row = 0;
+        let mut places = (1..=carriers.len()).map(|step| (self.turn + step) % carriers.len());
+        match places.find(|&place| self.willing(carriers[place])) {
+            Some(place) => {
+                self.turn = place;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Delivery {
+    /// The claim that a new delivery was born with.
+    pub fn first_claim(&self) -> Option<Claim> {
+        match &self.stage {
+            Stage::Pending(pending) => Some(pending.claim(self.deadline)),
+            _ => None,
+        }
+    }
+
+    /// When somebody has to look at it again.
+    pub fn due_at(&self) -> Option<Millis> {
+        match &self.stage {
+            Stage::Pending(pending) => Some(pending.due_at),
+            _ => None,
+        }
+    }
+
+    /// Claims it for one lease, or ends it if its time is over. A claim that finds an unsettled
+    /// one takes over from a crash, whose message may have gone out.
+    pub fn claim(&mut self, carriers: &[Carrier<'_>], now: Millis) -> Claimed {
+        let deadline = self.deadline;
+        let Stage::Pending(pending) = &mut self.stage else { return Claimed::Ended };
+        if now < pending.due_at {
+            return Claimed::NotDue;
+        }
+        if pending.claimed {
+            let place = pending.turn.min(carriers.len().saturating_sub(1));
+            let Some(carrier) = carriers.get(place) else {
+                self.stage = Stage::Failed { class: Class::NotSent, at: now };
+                return Claimed::Ended;
+            };
+            let (class, code) = (Class::UnknownOutcome, "not-settled".to_owned());
+            self.tries.push(Try { provider: carrier.name.to_owned(), at: now, class, code });
+            pending.maybe_sent(*carrier);
+            if !pending.may_call(*carrier) && !pending.next_turn(carriers) {
+                self.stage = Stage::Failed { class, at: now };
+                return Claimed::Ended;
+            }
+        }
+        if now >= deadline {
+            self.stage = Stage::Expired { at: now };
+            return Claimed::Ended;
+        }
+        pending.turn = if pending.turn < carriers.len() { pending.turn } else { 0 };
+        Claimed::Yours(pending.claim_again(now, deadline))
+    }
+
+    /// Settles a claim with the outcome of its call. `jitter` is any random number: it spreads
+    /// the pauses of many deliveries.
+    pub fn settle(
+        &mut self,
+        number: u32,
+        outcome: &Outcome,
+        carriers: &[Carrier<'_>],
+        now: Millis,
+        jitter: u64,
+    ) -> Settled {
+        let deadline = self.deadline;
+        let Stage::Pending(pending) = &mut self.stage else { return Settled::TooLate };
+        if !pending.claimed || pending.claim != number {
+            return Settled::TooLate;
+        }
+        let carrier = carriers[pending.turn.min(carriers.len() - 1)];
+        let provider = carrier.name.to_owned();
+        let (class, code) = (outcome.class, outcome.vendor_code.clone());
+        self.tries.push(Try { provider: provider.clone(), at: now, class, code });
+        pending.claimed = false;
+        let action = class.action();
+        let (goes_on, pause) = match action {
+            Action::Done => {
+                let message_id = outcome.message_id.clone().unwrap_or_default();
+                self.stage = Stage::Accepted { provider, message_id, at: now };
+                return Settled::Ended { surely_not_sent: false };
+            }
+            Action::RefuseNumber => (false, 0),
+            Action::NextProvider => {
+                pending.refused_by.push(provider);
+                (pending.next_turn(carriers), 0)
+            }
+            Action::NextAtOnce | Action::Later => later(pending, action, carriers, jitter),
+            Action::Wait => {
+                pending.maybe_sent(carrier);
+                if !carrier.deduplicates {
+                    pending.refused_by.push(provider);
+                }
+                (pending.willing(carrier) || pending.next_turn(carriers), UNKNOWN_WAIT)
+            }
+        };
+        if !goes_on {
+            let surely_not_sent = self.surely_not_sent();
+            self.stage = Stage::Failed { class, at: now };
+            return Settled::Ended { surely_not_sent };
+        }
+        if now + pause >= deadline {
+            let surely_not_sent = self.surely_not_sent();
+            self.stage = Stage::Expired { at: now };
+            return Settled::Ended { surely_not_sent };
+        }
+        if pause == 0 {
+            return Settled::GoOn(pending.claim_again(now, deadline));
+        }
+        pending.due_at = now + pause;
+        Settled::Waits
+    }
+
+    /// Whether no call can have sent the message: no outcome is unknown.
+    pub fn surely_not_sent(&self) -> bool {
+        let maybe = [Class::Accepted, Class::Duplicate, Class::UnknownOutcome];
+        !self.tries.iter().any(|tried| maybe.contains(&tried.class))
+    }
+
+    /// Takes a receipt: only for a message that a provider took, or may have taken, and only
+    /// forward. Says whether anything changed.
+    pub fn receive(&mut self, receipt: &Receipt, now: Millis) -> bool {
+        let named = match &self.stage {
+            Stage::Accepted { message_id, .. } => *message_id == receipt.message_id,
+            // Its outcome was unknown, so its provider's name for it was never learned.
+            Stage::Pending(_) => self.awaits_unknown(),
+            Stage::Failed { class: Class::UnknownOutcome, .. } => true,
+            Stage::Delivered { .. } | Stage::Failed { .. } | Stage::Expired { .. } => false,
+        };
+        if !named || !fits(&receipt.vendor_code) {
+            return false;
+        }
+        let provider = self.tries.last().map(|tried| tried.provider.clone()).unwrap_or_default();
+        let class = if receipt.arrived { Class::Accepted } else { Class::ProviderError };
+        let code = receipt.vendor_code.clone();
+        if receipt.arrived {
+            self.tries.push(Try { provider, at: now, class, code });
+            self.stage = Stage::Delivered { at: now };
+            true
+        } else if matches!(self.stage, Stage::Accepted { .. }) {
+            self.tries.push(Try { provider, at: now, class, code });
+            self.stage = Stage::Failed { class, at: now };
+            true
+        } else {
+            false
+        }
+    }
+
+    fn awaits_unknown(&self) -> bool {
+        let last = self.tries.last().map(|tried| tried.class);
+        let waiting = matches!(&self.stage, Stage::Pending(pending) if !pending.claimed);
+        waiting && last == Some(Class::UnknownOutcome)
+    }
+
+    /// The word for its stage in timelines and metrics.
+    pub fn status(&self) -> &'static str {
+        match &self.stage {
+            Stage::Pending(_) => "pending",
+            Stage::Accepted { .. } => "accepted",
+            Stage::Delivered { .. } => "delivered",
+            Stage::Failed { .. } => "failed",
+            Stage::Expired { .. } => "expired",
+        }
+    }
+
+    /// Until when the record is kept, for its timeline.
+    pub fn kept_until(&self) -> Millis {
+        self.deadline + TIMELINE_KEPT
+    }
+}
+
+/// The pause before the next try of something that was definitely not sent, and whose turn it is.
+/// The first round over the providers does not wait where nothing was even reached.
+fn later(
+    pending: &mut Pending,
+    action: Action,
+    carriers: &[Carrier<'_>],
+    jitter: u64,
+) -> (bool, Millis) {
+    pending.in_a_row += 1;
+    let tried = pending.claim;
+    let round = tried / u32::try_from(carriers.len().max(1)).unwrap_or(1);
+    let ceiling = (BACKOFF.start() << round.min(8)).min(*BACKOFF.end());
+    let spread = Millis::try_from(jitter % ceiling.unsigned_abs()).unwrap_or(0);
+    let pause = ceiling / 2 + spread / 2;
+    if action == Action::Later && pending.in_a_row < TRIES_IN_A_ROW {
+        return (true, pause);
+    }
+    let before = pending.turn;
+    let goes_on = pending.next_turn(carriers);
+    // Going forward in the order is a fresh provider; coming round again is a new round.
+    (goes_on, if pending.turn > before { 0 } else { pause })
+}
+
+/// Vendor codes come from outside: short and plain, or they are not kept.
+fn fits(code: &str) -> bool {
+    code.len() <= 32 && code.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests;

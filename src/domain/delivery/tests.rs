@@ -1,0 +1,238 @@
+use super::*;
+use crate::chance::{Chance, SeededChance};
+use crate::clock::SECOND;
+
+const A: Carrier<'static> = Carrier { name: "a", deduplicates: false };
+const B: Carrier<'static> = Carrier { name: "b", deduplicates: false };
+const Y: Carrier<'static> = Carrier { name: "y", deduplicates: true };
+
+fn new() -> Delivery {
+    Delivery {
+        verification: VerificationId::with(1, 0, [1; 16]),
+        tenant: "shop".into(),
+        fingerprint: "00".into(),
+        masked: "+86138****8000".into(),
+        created_at: 0,
+        deadline: 90 * SECOND,
+        stage: Stage::Pending(Pending::claimed_at(0, "letter".into())),
+        tries: vec![],
+    }
+}
+
+fn outcome(class: Class) -> Outcome {
+    Outcome::of(class, "x")
+}
+
+fn settle(delivery: &mut Delivery, number: u32, class: Class, carriers: &[Carrier<'_>]) -> Settled {
+    delivery.settle(number, &outcome(class), carriers, SECOND, 1)
+}
+
+fn turn(settled: Settled) -> usize {
+    match settled {
+        Settled::GoOn(claim) => claim.turn,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_accepted_message_is_settled_and_its_letter_is_gone() {
+    let mut delivery = new();
+    let accepted = Outcome::accepted("m1");
+    let settled = delivery.settle(1, &accepted, &[A], SECOND, 1);
+    assert_eq!(settled, Settled::Ended { surely_not_sent: false });
+    assert_eq!(delivery.status(), "accepted");
+    assert!(!serde_json::to_string(&delivery).unwrap().contains("letter"));
+}
+
+#[test]
+fn a_claim_holds_for_a_lease_and_an_older_one_is_fenced() {
+    let mut delivery = new();
+    assert_eq!(delivery.claim(&[A, B], LEASE - 1), Claimed::NotDue);
+    let Claimed::Yours(claim) = delivery.claim(&[A, B], LEASE) else { panic!() };
+    assert_eq!((claim.number, claim.letter.as_str()), (2, "letter"));
+    let late = delivery.settle(1, &Outcome::accepted("old"), &[A, B], LEASE + 1, 1);
+    assert_eq!(late, Settled::TooLate);
+    assert_eq!(delivery.status(), "pending");
+}
+
+#[test]
+fn crashes_send_at_most_twice() {
+    let mut delivery = new();
+    assert!(matches!(delivery.claim(&[A], LEASE), Claimed::Yours(_)));
+    assert_eq!(delivery.claim(&[A], 2 * LEASE), Claimed::Ended);
+    assert!(matches!(delivery.stage, Stage::Failed { class: Class::UnknownOutcome, .. }));
+}
+
+#[test]
+fn crashes_before_a_provider_that_deduplicates_are_harmless() {
+    let mut delivery = new();
+    for crash in 1..=5 {
+        assert!(matches!(delivery.claim(&[Y], crash * LEASE), Claimed::Yours(_)), "{crash}");
+    }
+    assert_eq!(delivery.claim(&[Y], 90 * SECOND), Claimed::Ended);
+    assert_eq!(delivery.status(), "expired");
+}
+
+#[test]
+fn nothing_is_called_after_the_deadline() {
+    let mut delivery = new();
+    assert_eq!(delivery.claim(&[A], 90 * SECOND), Claimed::Ended);
+    assert_eq!(delivery.status(), "expired");
+    let mut late = new();
+    let Claimed::Yours(claim) = late.claim(&[A], 89 * SECOND) else { panic!() };
+    assert_eq!(claim.call_before, 90 * SECOND);
+    let early = new().first_claim().unwrap();
+    assert_eq!(early.call_before, LEASE - CALL_MAX, "a call must end within its lease");
+}
+
+#[test]
+fn a_dead_provider_hands_over_at_once_and_comes_round_again_after_a_pause() {
+    let mut delivery = new();
+    assert_eq!(turn(settle(&mut delivery, 1, Class::NotSent, &[A, B])), 1);
+    assert_eq!(settle(&mut delivery, 2, Class::NotSent, &[A, B]), Settled::Waits);
+    let due = delivery.due_at().unwrap();
+    assert!((SECOND + 250..=SECOND + 4000).contains(&due), "{due}");
+    let Claimed::Yours(claim) = delivery.claim(&[A, B], due) else { panic!() };
+    assert_eq!(claim.turn, 0);
+}
+
+#[test]
+fn a_busy_provider_is_tried_twice_before_the_next() {
+    let mut delivery = new();
+    assert_eq!(settle(&mut delivery, 1, Class::RateLimitedAccount, &[A, B]), Settled::Waits);
+    let due = delivery.due_at().unwrap();
+    let Claimed::Yours(claim) = delivery.claim(&[A, B], due) else { panic!() };
+    assert_eq!(claim.turn, 0);
+    let settled = delivery.settle(claim.number, &outcome(Class::ProviderError), &[A, B], due, 1);
+    assert_eq!(turn(settled), 1);
+}
+
+#[test]
+fn a_refused_number_is_final_and_never_fails_over() {
+    for class in [Class::RateLimitedNumber, Class::InvalidNumber, Class::BlockedNumber] {
+        let mut delivery = new();
+        let settled = settle(&mut delivery, 1, class, &[A, B]);
+        assert_eq!(settled, Settled::Ended { surely_not_sent: true }, "{class}");
+    }
+}
+
+#[test]
+fn a_refused_account_is_the_next_providers_turn_and_final_when_all_refuse() {
+    let mut delivery = new();
+    assert_eq!(turn(settle(&mut delivery, 1, Class::AuthFailed, &[A, B])), 1);
+    let settled = settle(&mut delivery, 2, Class::BalanceExhausted, &[A, B]);
+    assert_eq!(settled, Settled::Ended { surely_not_sent: true });
+    assert_eq!(delivery.status(), "failed");
+}
+
+#[test]
+fn an_unknown_outcome_waits_and_then_goes_once_through_another_provider() {
+    let mut delivery = new();
+    assert_eq!(settle(&mut delivery, 1, Class::UnknownOutcome, &[A, B]), Settled::Waits);
+    let due = SECOND + UNKNOWN_WAIT;
+    assert_eq!(delivery.due_at(), Some(due));
+    let Claimed::Yours(claim) = delivery.claim(&[A, B], due) else { panic!() };
+    assert_eq!(claim.turn, 1);
+    let settled = delivery.settle(claim.number, &outcome(Class::UnknownOutcome), &[A, B], due, 1);
+    assert_eq!(settled, Settled::Ended { surely_not_sent: false });
+}
+
+#[test]
+fn an_unknown_outcome_without_another_provider_is_not_sent_again() {
+    let mut delivery = new();
+    let settled = settle(&mut delivery, 1, Class::UnknownOutcome, &[A]);
+    assert_eq!(settled, Settled::Ended { surely_not_sent: false });
+}
+
+#[test]
+fn an_unknown_outcome_is_asked_again_where_that_is_safe() {
+    let mut delivery = new();
+    assert_eq!(settle(&mut delivery, 1, Class::UnknownOutcome, &[Y, B]), Settled::Waits);
+    let Claimed::Yours(claim) = delivery.claim(&[Y, B], SECOND + UNKNOWN_WAIT) else { panic!() };
+    assert_eq!(claim.turn, 0);
+    let settled = settle(&mut delivery, claim.number, Class::Duplicate, &[Y, B]);
+    assert_eq!(settled, Settled::Ended { surely_not_sent: false });
+    assert_eq!(delivery.status(), "accepted");
+}
+
+fn receipt(message_id: &str, arrived: bool) -> Receipt {
+    let (reference, message_id) = (String::new(), message_id.to_owned());
+    Receipt { reference, message_id, arrived, vendor_code: "DELIVRD".into() }
+}
+
+#[test]
+fn receipts_only_move_forward() {
+    let mut delivery = new();
+    assert!(!delivery.receive(&receipt("m1", true), SECOND), "before anything was sent");
+    delivery.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1);
+    assert!(!delivery.receive(&receipt("m2", true), SECOND), "another message's");
+    let forged = Receipt { vendor_code: "x y\n".into(), ..receipt("m1", true) };
+    assert!(!delivery.receive(&forged, SECOND));
+    assert!(delivery.receive(&receipt("m1", true), SECOND));
+    assert!(!delivery.receive(&receipt("m1", true), SECOND), "twice");
+    assert!(!delivery.receive(&receipt("m1", false), SECOND), "backwards");
+    assert_eq!(delivery.status(), "delivered");
+}
+
+#[test]
+fn a_receipt_clears_up_an_unknown_outcome() {
+    let mut delivery = new();
+    settle(&mut delivery, 1, Class::UnknownOutcome, &[A, B]);
+    assert!(delivery.receive(&receipt("m1", true), 2 * SECOND));
+    assert_eq!(delivery.claim(&[A, B], 80 * SECOND), Claimed::Ended);
+    assert_eq!(delivery.status(), "delivered");
+}
+
+#[test]
+fn every_delivery_ends_and_no_phone_gets_a_third_message() {
+    // Random outcomes and crashes: whatever comes, it ends by the deadline and a lease, and the
+    // calls that may have sent something are at most two, or repeats at who deduplicates.
+    let classes = [
+        Class::Accepted,
+        Class::RateLimitedNumber,
+        Class::AuthFailed,
+        Class::ProviderError,
+        Class::NotSent,
+        Class::UnknownOutcome,
+        Class::RateLimitedAccount,
+    ];
+    for seed in 0..20_000 {
+        let mut chance = SeededChance(seed);
+        let carriers: &[Carrier<'_>] =
+            [&[A][..], &[A, B], &[Y, B], &[A, Y, B]][chance.below(4) as usize];
+        let mut delivery = new();
+        let (mut now, mut claim, mut maybe_sent) = (0, delivery.first_claim(), Vec::new());
+        while delivery.due_at().is_some() {
+            assert!(now <= 90 * SECOND + LEASE, "seed {seed}: still owed at {now}");
+            let Some(mine) = claim.take() else {
+                now = now.max(delivery.due_at().unwrap());
+                claim = match delivery.claim(carriers, now) {
+                    Claimed::Yours(mine) => Some(mine),
+                    Claimed::NotDue => panic!("seed {seed}: due and not due"),
+                    Claimed::Ended => None,
+                };
+                continue;
+            };
+            assert!(now < 90 * SECOND, "seed {seed}: a call after the deadline");
+            let class = classes[chance.below(classes.len() as u64) as usize];
+            let carrier = carriers[mine.turn];
+            let crashes = chance.below(6) == 0;
+            if crashes || class.action() == Action::Done || class == Class::UnknownOutcome {
+                maybe_sent.push(carrier.name);
+            }
+            if crashes {
+                continue;
+            }
+            now += 1 + Millis::try_from(chance.below(3000)).unwrap();
+            let jitter = chance.below(u64::MAX);
+            if let Settled::GoOn(next) =
+                delivery.settle(mine.number, &outcome(class), carriers, now, jitter)
+            {
+                claim = Some(next);
+            }
+        }
+        let once = maybe_sent.iter().filter(|&&name| name != "y").count();
+        let deduplicated = usize::from(maybe_sent.contains(&"y"));
+        assert!(once + deduplicated <= 2, "seed {seed}: {maybe_sent:?}");
+    }
+}

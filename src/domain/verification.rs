@@ -1,0 +1,302 @@
+//! One attempt to prove control of a phone: `pending`, then ended for good.
+//!
+//! A verification holds only what may be used in its stage: the code's digest and the sealed
+//! number are there while it is pending and gone afterwards. Guesses are counted before they are
+//! judged, and what was counted is committed before anyone learns the answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Millis;
+use crate::domain::code::CodeDigest;
+use crate::domain::id::DeliveryId;
+use crate::domain::policy::{Policy, TIMELINE_KEPT};
+
+/// The record of a verification.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verification {
+    /// The tenant that may look at it.
+    pub tenant: String,
+    /// What the code is good for.
+    pub purpose: String,
+    /// The number with its middle hidden.
+    pub masked: String,
+    /// The phone's fingerprint, in hexadecimal.
+    pub fingerprint: String,
+    /// The language of the message.
+    pub locale: String,
+    /// When it began.
+    pub created_at: Millis,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Its messages, oldest first.
+    pub messages: Vec<Sent>,
+    /// The guesses that were judged, oldest first.
+    #[serde(default)]
+    pub checks: Vec<Guessed>,
+}
+
+/// Where a verification stands, and what may be used there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// A code is out.
+    Pending {
+        /// What a right guess digests to.
+        code: CodeDigest,
+        /// Which pepper the digest was made with.
+        pepper: String,
+        /// When the code ends.
+        expires_at: Millis,
+        /// Guesses left for this code.
+        checks_left: u8,
+        /// The number, sealed: a resend and the token need it.
+        phone: String,
+    },
+    /// The right code came.
+    Approved {
+        /// When.
+        at: Millis,
+    },
+    /// The caller gave it up, or a newer verification took its place.
+    Canceled {
+        /// When.
+        at: Millis,
+    },
+    /// The code took its last guess, and it was wrong.
+    Exhausted {
+        /// When.
+        at: Millis,
+    },
+}
+
+/// A message of a verification.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its delivery.
+    pub delivery: DeliveryId,
+    /// When it was asked for.
+    pub at: Millis,
+    /// The `Idempotency-Key` it was asked for with, as a digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
+/// A guess that was judged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Guessed {
+    /// When.
+    pub at: Millis,
+    /// Whether it was right.
+    pub right: bool,
+}
+
+/// The words for a stage on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// A code is out.
+    Pending,
+    /// The right code came.
+    Approved,
+    /// Given up or superseded.
+    Canceled,
+    /// All guesses were wrong.
+    MaxAttemptsReached,
+    /// The code's time ran out.
+    Expired,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Canceled => "canceled",
+            Self::MaxAttemptsReached => "max_attempts_reached",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What came of a guess. None of these is an error: each is an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// Right: the verification is approved.
+    Right,
+    /// Wrong; so many guesses are left.
+    Wrong {
+        /// Guesses left for this code.
+        checks_left: u8,
+    },
+    /// The verification has ended: nothing was judged.
+    Closed,
+}
+
+impl Verification {
+    /// The status now. A pending one whose code has ended is expired, written down or not.
+    pub fn status(&self, now: Millis) -> Status {
+        match &self.stage {
+            Stage::Pending { .. } if self.is_live(now) => Status::Pending,
+            Stage::Pending { .. } => Status::Expired,
+            Stage::Approved { .. } => Status::Approved,
+            Stage::Canceled { .. } => Status::Canceled,
+            Stage::Exhausted { .. } => Status::MaxAttemptsReached,
+        }
+    }
+
+    /// Whether a guess may be judged.
+    pub fn is_live(&self, now: Millis) -> bool {
+        matches!(self.stage, Stage::Pending { expires_at, .. } if now < expires_at)
+    }
+
+    /// Judges a guess whose digest is `guess`, having counted it. The caller has checked that the
+    /// phone may be guessed at and counts the failure on it in the same commit.
+    pub fn check(&mut self, guess: &CodeDigest, now: Millis) -> Guess {
+        let live = self.is_live(now);
+        let Stage::Pending { code, checks_left, .. } = &mut self.stage else {
+            return Guess::Closed;
+        };
+        if !live || *checks_left == 0 {
+            return Guess::Closed;
+        }
+        *checks_left -= 1;
+        let (left, right) = (*checks_left, code.matches(guess));
+        self.checks.push(Guessed { at: now, right });
+        if right {
+            self.stage = Stage::Approved { at: now };
+            return Guess::Right;
+        }
+        if left == 0 {
+            self.stage = Stage::Exhausted { at: now };
+        }
+        Guess::Wrong { checks_left: left }
+    }
+
+    /// Ends it, if it has not ended; says whether it did.
+    pub fn cancel(&mut self, now: Millis) -> bool {
+        let live = self.is_live(now);
+        if live {
+            self.stage = Stage::Canceled { at: now };
+        }
+        live
+    }
+
+    /// Puts a new code in the place of the old one. The phone's failures are not touched.
+    pub fn renew(&mut self, code: CodeDigest, pepper: String, policy: &Policy, now: Millis) {
+        if let Stage::Pending { code: old, pepper: old_pepper, expires_at, checks_left, .. } =
+            &mut self.stage
+        {
+            (*old, *old_pepper) = (code, pepper);
+            (*expires_at, *checks_left) = (now + policy.code_ttl, policy.checks_max);
+        }
+    }
+
+    /// When the code ends, or when the verification ended.
+    pub fn ends_at(&self) -> Millis {
+        match self.stage {
+            Stage::Pending { expires_at, .. } => expires_at,
+            Stage::Approved { at } | Stage::Canceled { at } | Stage::Exhausted { at } => at,
+        }
+    }
+
+    /// Guesses left for the code that is out.
+    pub fn checks_left(&self, now: Millis) -> u8 {
+        match self.stage {
+            Stage::Pending { checks_left, .. } if self.is_live(now) => checks_left,
+            _ => 0,
+        }
+    }
+
+    /// Until when the record is kept, for its timeline.
+    pub fn kept_until(&self) -> Millis {
+        self.ends_at() + TIMELINE_KEPT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::hmac;
+
+    use super::*;
+    use crate::clock::{MINUTE, SECOND};
+    use crate::domain::code::{Binding, Code};
+
+    fn digest(text: &str) -> CodeDigest {
+        let pepper = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+        let bound = Binding { verification: b"v", phone: b"p", purpose: b"login", tenant: b"t" };
+        Code::parse(text).unwrap().digest(&pepper, &bound)
+    }
+
+    fn pending() -> Verification {
+        Verification {
+            tenant: "shop".into(),
+            purpose: "login".into(),
+            masked: "+86138****8000".into(),
+            fingerprint: "00".into(),
+            locale: "zh".into(),
+            created_at: 0,
+            stage: Stage::Pending {
+                code: digest("123456"),
+                pepper: "p1".into(),
+                expires_at: 5 * MINUTE,
+                checks_left: 5,
+                phone: "sealed".into(),
+            },
+            messages: vec![],
+            checks: vec![],
+        }
+    }
+
+    #[test]
+    fn five_guesses_are_judged_and_no_more() {
+        let mut verification = pending();
+        for left in (0..5).rev() {
+            let judged = verification.check(&digest("000000"), 1);
+            assert_eq!(judged, Guess::Wrong { checks_left: left });
+        }
+        assert_eq!(verification.check(&digest("123456"), 1), Guess::Closed);
+        assert_eq!(verification.status(1), Status::MaxAttemptsReached);
+        assert_eq!(verification.checks.len(), 5);
+    }
+
+    #[test]
+    fn a_right_code_is_right_once() {
+        let mut verification = pending();
+        assert_eq!(verification.check(&digest("123456"), 1), Guess::Right);
+        assert_eq!(verification.check(&digest("123456"), 1), Guess::Closed);
+        assert_eq!(verification.status(9 * MINUTE), Status::Approved);
+        assert!(!format!("{:?}", verification.stage).contains("sealed"), "nothing stays behind");
+    }
+
+    #[test]
+    fn a_code_ends_at_five_minutes() {
+        let mut verification = pending();
+        assert_eq!(verification.check(&digest("123456"), 5 * MINUTE), Guess::Closed);
+        assert_eq!(verification.status(5 * MINUTE), Status::Expired);
+        assert_eq!(verification.check(&digest("123456"), 5 * MINUTE - 1), Guess::Right);
+    }
+
+    #[test]
+    fn a_renewed_code_replaces_the_old_one() {
+        let mut verification = pending();
+        verification.check(&digest("000000"), 1);
+        let policy = Policy::default();
+        verification.renew(digest("654321"), "p2".into(), &policy, 60 * SECOND);
+        assert_eq!(
+            verification.check(&digest("123456"), 61 * SECOND),
+            Guess::Wrong { checks_left: 4 }
+        );
+        assert_eq!(verification.ends_at(), 6 * MINUTE);
+        assert_eq!(verification.check(&digest("654321"), 6 * MINUTE - 1), Guess::Right);
+    }
+
+    #[test]
+    fn only_a_live_one_can_be_canceled() {
+        let mut verification = pending();
+        assert!(verification.cancel(1));
+        assert!(!verification.cancel(2));
+        assert_eq!(verification.check(&digest("123456"), 3), Guess::Closed);
+        assert_eq!(verification.status(3), Status::Canceled);
+    }
+}

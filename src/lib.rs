@@ -1,0 +1,10 @@
+//! Countersign proves that a person holds a phone number.
+//!
+//! The modules, from the ground up. Each uses only those above it in this list; the test in
+//! `tests/it/tidy.rs` holds that. `ARCHITECTURE.md` has the map and three walk-throughs.
+
+pub mod captcha;
+pub mod chance;
+pub mod clock;
+pub mod domain;
+pub mod store;

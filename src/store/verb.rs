@@ -1,0 +1,154 @@
+//! How a verb is carried out on a store.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Draft, Key, Store, StoreError};
+
+/// How often a decision is made anew because others were faster, before the caller is told.
+const ROUNDS_MAX: usize = 64;
+
+/// What a decision leads to.
+#[derive(Debug)]
+pub enum Then<Phase, Answer> {
+    /// Commit, then go on with the next phase.
+    Go(Phase),
+    /// Commit, then answer.
+    Done(Answer),
+}
+
+/// Something that is decided over records: keys, then a decision, phase by phase.
+///
+/// A decision may be made more than once for a phase, so it must not keep anything between
+/// calls; what a phase found out travels in the next phase.
+pub trait Verb: Send + 'static {
+    /// Where the verb stands, with what it knows by then. Each phase is one commit.
+    type Phase: Send + 'static;
+    /// What comes of it.
+    type Answer: Send + 'static;
+
+    /// The records that a phase looks at or writes, all of one partition.
+    fn keys(&self, phase: &Self::Phase) -> Vec<Key>;
+
+    /// Looks at the records, drafts writes. Pure: no waiting, no I/O.
+    fn decide(
+        &self,
+        phase: &Self::Phase,
+        draft: &mut Draft,
+    ) -> Result<Then<Self::Phase, Self::Answer>, StoreError>;
+}
+
+/// A verb as a store sees it.
+pub trait Steps: Send {
+    /// The keys of the phase at hand.
+    fn keys(&self) -> Vec<Key>;
+    /// Decides the phase at hand.
+    fn decide(&mut self, draft: &mut Draft) -> Result<(), StoreError>;
+    /// Called once the phase's commit landed; `true` if another phase follows.
+    fn advance(&mut self) -> bool;
+}
+
+/// Carries out a verb, from this phase on.
+pub async fn transact<V: Verb>(
+    store: &dyn Store,
+    verb: V,
+    first: V::Phase,
+) -> Result<V::Answer, StoreError> {
+    let answer = Arc::new(Mutex::new(None));
+    let phase = Some(first);
+    let steps = Typed { verb, phase, decided: None, answer: Arc::clone(&answer) };
+    store.run(Box::new(steps)).await?;
+    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(answer.expect("a verb that was carried out has an answer"))
+}
+
+/// Carries out a verb of one phase.
+pub async fn transact_once<T: Send + 'static>(
+    store: &dyn Store,
+    keys: Vec<Key>,
+    decide: impl Fn(&mut Draft) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    transact(store, Once { keys, decide }, ()).await
+}
+
+struct Once<D> {
+    keys: Vec<Key>,
+    decide: D,
+}
+
+impl<T, D> Verb for Once<D>
+where
+    T: Send + 'static,
+    D: Fn(&mut Draft) -> Result<T, StoreError> + Send + 'static,
+{
+    type Phase = ();
+    type Answer = T;
+
+    fn keys(&self, (): &()) -> Vec<Key> {
+        self.keys.clone()
+    }
+
+    fn decide(&self, (): &(), draft: &mut Draft) -> Result<Then<(), T>, StoreError> {
+        (self.decide)(draft).map(Then::Done)
+    }
+}
+
+struct Typed<V: Verb> {
+    verb: V,
+    phase: Option<V::Phase>,
+    decided: Option<Then<V::Phase, V::Answer>>,
+    answer: Arc<Mutex<Option<V::Answer>>>,
+}
+
+impl<V: Verb> Steps for Typed<V> {
+    fn keys(&self) -> Vec<Key> {
+        self.phase.as_ref().map_or_else(Vec::new, |phase| self.verb.keys(phase))
+    }
+
+    fn decide(&mut self, draft: &mut Draft) -> Result<(), StoreError> {
+        let phase = self.phase.as_ref().expect("a store decides only while a phase is at hand");
+        self.decided = Some(self.verb.decide(phase, draft)?);
+        Ok(())
+    }
+
+    fn advance(&mut self) -> bool {
+        match self.decided.take() {
+            Some(Then::Go(phase)) => {
+                self.phase = Some(phase);
+                true
+            }
+            Some(Then::Done(answer)) => {
+                self.phase = None;
+                *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// Read, decide, commit if unchanged; and again.
+pub(super) async fn run_optimistically<S: Store + ?Sized>(
+    store: &S,
+    mut steps: Box<dyn Steps>,
+) -> Result<(), StoreError> {
+    let mut rounds = 0;
+    loop {
+        let keys = steps.keys();
+        let records = store.read(&keys).await?;
+        let mut draft = Draft::new(keys.into_iter().zip(records).collect());
+        steps.decide(&mut draft)?;
+        let commit = draft.into_commit();
+        if commit.writes.is_empty() || store.commit(commit).await? {
+            rounds = 0;
+            if !steps.advance() {
+                return Ok(());
+            }
+        } else {
+            rounds += 1;
+            if rounds == ROUNDS_MAX {
+                return Err(StoreError::Contended);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
