@@ -1,7 +1,6 @@
 //! Who carries a message. A dialect is one file: it knows one vendor's wire and nothing else. It
 //! translates a [`Message`] into a request, and every answer (or silence) into an [`Outcome`].
 
-pub mod receipts;
 pub mod simulated;
 pub mod transport;
 pub mod yuntongxun;

@@ -1,0 +1,312 @@
+//! The durable delivery queue: claim what is due, call a provider, settle.
+//!
+//! Who accepts a delivery hands its claim straight to here, so a message is on its way in
+//! milliseconds. What got lost on that way (a crash, a full queue) or has to wait is found in the
+//! store when it is due. Every call happens under a claim, is begun before the claim's
+//! `call_before`, and is settled under the claim's number; a late settlement changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::chance::{Chance, OsChance};
+use crate::clock::{Clock, Millis};
+use crate::domain::code::Code;
+use crate::domain::delivery::{Carrier, Claim, Claimed, Delivery, Settled};
+use crate::domain::id::DeliveryId;
+use crate::domain::outcome::{Class, Outcome};
+use crate::domain::phone::Phone;
+use crate::domain::policy::CALL_MAX;
+use crate::domain::sends::{self, Sends};
+use crate::keys::{Keys, Use};
+use crate::message;
+use crate::providers::{Message, Providers};
+use crate::store::{Key, Store, StoreError, transact_once};
+use crate::verifier::records::{self, PhoneName};
+use crate::verifier::{Handoff, Letter, Verifier};
+
+/// Calls to providers that may be under way at once; more wait their turn in the store.
+pub const CALLS_MAX: usize = 512;
+/// Claims that may wait for a turn in memory.
+pub const HANDOFFS_MAX: usize = 4096;
+/// How often the store is asked what is due.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How many due deliveries are taken up at a look.
+const LOOK_MAX: usize = 128;
+/// How often providers are asked for receipts.
+const RECEIPTS_EVERY: Duration = Duration::from_secs(2);
+/// How often settling is tried again while the store is unavailable, and the pause between.
+const SETTLE_TRIES: u32 = 20;
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
+
+/// The dispatcher.
+#[derive(Clone)]
+pub struct Dispatcher {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    keys: Keys,
+    providers: Providers,
+    calls: Arc<Semaphore>,
+    tracker: TaskTracker,
+}
+
+impl Dispatcher {
+    /// A dispatcher over these providers, in the order of failover.
+    pub fn new(store: Arc<dyn Store>, clock: Clock, keys: Keys, providers: Providers) -> Self {
+        let (calls, tracker) = (Arc::new(Semaphore::new(CALLS_MAX)), TaskTracker::new());
+        Self { store, clock, keys, providers, calls, tracker }
+    }
+
+    /// Works until it is stopped, then finishes the calls under way.
+    pub async fn run(self, mut handoffs: mpsc::Receiver<Handoff>, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(handoff) = handoffs.recv() => self.take(handoff).await,
+                _ = look.tick() => self.look().await,
+            }
+        }
+        // What was accepted a moment ago is still called for; the rest waits in the store.
+        while let Ok(handoff) = handoffs.try_recv() {
+            self.take(handoff).await;
+        }
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Pulls receipts from providers that offer it, until it is stopped.
+    pub async fn pull_receipts(self, verifier: Verifier, stop: CancellationToken) {
+        let mut every = tokio::time::interval(RECEIPTS_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = every.tick() => {}
+            }
+            for provider in self.providers.iter() {
+                match provider.pull_receipts().await {
+                    Ok(receipts) => {
+                        for receipt in receipts {
+                            if let Err(error) = verifier.receive(receipt).await {
+                                tracing::warn!(%error, "a receipt could not be written down");
+                            }
+                        }
+                    }
+                    Err(outcome) => tracing::debug!(
+                        provider.name = provider.name(),
+                        class = %outcome.class,
+                        "no receipts could be pulled"
+                    ),
+                }
+            }
+        }
+    }
+
+    async fn take(&self, handoff: Handoff) {
+        let Ok(permit) = Arc::clone(&self.calls).acquire_owned().await else { return };
+        let waited = self.clock.now() - handoff.accepted_at;
+        metrics::histogram!("countersign_handoff_seconds").record(seconds(waited));
+        let this = self.clone();
+        self.tracker.spawn(async move {
+            this.work(handoff.delivery, handoff.claim).await;
+            drop(permit);
+        });
+    }
+
+    async fn look(&self) {
+        let now = self.clock.now();
+        let due = match self.store.due(now, LOOK_MAX).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "the queue could not be looked at");
+                return;
+            }
+        };
+        metrics::gauge!("countersign_queue_due").set(u32::try_from(due.len()).unwrap_or(u32::MAX));
+        for key in due {
+            let Ok(permit) = Arc::clone(&self.calls).try_acquire_owned() else { return };
+            let Some(id) = records::delivery_id(&key) else { continue };
+            let this = self.clone();
+            self.tracker.spawn(async move {
+                match this.clone().claim(id, key).await {
+                    Ok(Claimed::Yours(claim)) => this.work(id, claim).await,
+                    Ok(Claimed::NotDue | Claimed::Ended) => {}
+                    Err(error) => tracing::warn!(%error, "a delivery could not be claimed"),
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn claim(&self, id: DeliveryId, key: Key) -> Result<Claimed, StoreError> {
+        let (now, providers) = (self.clock.now(), Arc::clone(&self.providers));
+        let claimed = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+            let Some(mut delivery) = draft.get::<Delivery>(&key)? else {
+                return Ok((Claimed::Ended, None));
+            };
+            let claimed = delivery.claim(&carriers(&providers), now);
+            if claimed != Claimed::NotDue {
+                draft.put_due(&key, &delivery, delivery.kept_until(), delivery.due_at());
+            }
+            let ended = delivery.due_at().is_none().then(|| delivery.clone());
+            Ok((claimed, ended))
+        });
+        let (claimed, ended) = claimed.await?;
+        if let Some(delivery) = ended {
+            self.ended(id, &delivery);
+            if delivery.surely_not_sent() {
+                self.give_gap_back(&delivery).await;
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Calls providers under claims until the delivery ends, waits, or belongs to somebody else.
+    async fn work(self, id: DeliveryId, mut claim: Claim) {
+        while self.clock.now() < claim.call_before {
+            let number = claim.number;
+            let outcome = self.call(id, &claim).await;
+            match self.settle(id, number, outcome).await {
+                Some(Settled::GoOn(next)) => claim = next,
+                Some(Settled::Waits | Settled::Ended { .. } | Settled::TooLate) | None => return,
+            }
+        }
+    }
+
+    async fn call(&self, id: DeliveryId, claim: &Claim) -> Outcome {
+        let Some(provider) = self.providers.get(claim.turn) else {
+            return Outcome::of(Class::NotSent, "no-provider");
+        };
+        let Some(message) = self.open(id, claim) else {
+            tracing::error!(delivery = %id, "a letter cannot be opened: was its sealing key removed?");
+            return Outcome::of(Class::BadRequest, "letter-unreadable");
+        };
+        let began = self.clock.now();
+        let limit = Duration::from_millis((CALL_MAX + 500).unsigned_abs());
+        let called = tokio::time::timeout(limit, provider.send(&message)).await;
+        let outcome =
+            called.unwrap_or_else(|_| Outcome::of(Class::UnknownOutcome, "timeout"));
+        let (name, class) = (provider.name().to_owned(), outcome.class.as_str());
+        metrics::histogram!("countersign_provider_seconds", "provider" => name.clone())
+            .record(seconds(self.clock.now() - began));
+        metrics::counter!(
+            "countersign_tries_total", "provider" => name, "class" => class
+        )
+        .increment(1);
+        if outcome.class.needs_operator() {
+            tracing::error!(
+                provider.name = provider.name(),
+                class,
+                code = outcome.vendor_code,
+                advice = outcome.class.advice(),
+                "a provider refuses messages until somebody mends it"
+            );
+        }
+        outcome
+    }
+
+    fn open(&self, id: DeliveryId, claim: &Claim) -> Option<Message> {
+        let opened = self.keys.ring().open(Use::Sealing, Letter::PURPOSE, &claim.letter)?;
+        let letter: Letter = serde_json::from_slice(&opened).ok()?;
+        let (phone, code) = (Phone::from_e164(&letter.phone)?, Code::parse(&letter.code)?);
+        let text = message::text(&letter.locale, &code, letter.minutes);
+        Some(Message { phone, code, minutes: letter.minutes, text, reference: id.to_string() })
+    }
+
+    /// Writes down what came of a call. While the store is unavailable it is tried again: what a
+    /// provider took and nobody wrote down would be sent a second time.
+    async fn settle(&self, id: DeliveryId, number: u32, outcome: Outcome) -> Option<Settled> {
+        for _ in 0..SETTLE_TRIES {
+            match self.settle_once(id, number, outcome.clone()).await {
+                Ok((settled, delivery)) => {
+                    if let (Settled::Ended { surely_not_sent }, Some(delivery)) =
+                        (&settled, delivery)
+                    {
+                        self.ended(id, &delivery);
+                        if *surely_not_sent {
+                            self.give_gap_back(&delivery).await;
+                        }
+                    }
+                    return Some(settled);
+                }
+                Err(error) => tracing::warn!(%error, delivery = %id, "not settled yet"),
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+        None
+    }
+
+    async fn settle_once(
+        &self,
+        id: DeliveryId,
+        number: u32,
+        outcome: Outcome,
+    ) -> Result<(Settled, Option<Delivery>), StoreError> {
+        let (key, now) = (records::delivery(&id), self.clock.now());
+        let (jitter, providers) = (OsChance.below(u64::MAX), Arc::clone(&self.providers));
+        transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+            let Some(mut delivery) = draft.get::<Delivery>(&key)? else {
+                return Ok((Settled::TooLate, None));
+            };
+            let settled = delivery.settle(number, &outcome, &carriers(&providers), now, jitter);
+            if settled != Settled::TooLate {
+                draft.put_due(&key, &delivery, delivery.kept_until(), delivery.due_at());
+            }
+            Ok((settled, Some(delivery)))
+        })
+        .await
+    }
+
+    async fn give_gap_back(&self, delivery: &Delivery) {
+        let Some(name) = PhoneName::from_hex(&delivery.fingerprint) else { return };
+        let (key, now, sent_at) = (name.sends(), self.clock.now(), delivery.created_at);
+        let given = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+            let Some(mut sends) = draft.get::<Sends>(&key)? else { return Ok(()) };
+            if sends.give_gap_back(sent_at, now) {
+                draft.put(&key, &sends, now + sends::KEPT);
+            }
+            Ok(())
+        });
+        if let Err(error) = given.await {
+            tracing::warn!(%error, "a gap could not be given back");
+        }
+    }
+
+    fn ended(&self, id: DeliveryId, delivery: &Delivery) {
+        let (status, last) = (delivery.status(), delivery.tries.last());
+        let provider = last.map_or_else(|| "none".to_owned(), |tried| tried.provider.clone());
+        let took = self.clock.now() - delivery.created_at;
+        metrics::counter!(
+            "countersign_deliveries_total", "provider" => provider.clone(), "outcome" => status
+        )
+        .increment(1);
+        metrics::histogram!("countersign_delivery_seconds").record(seconds(took));
+        tracing::info!(
+            delivery = %id,
+            verification = %delivery.verification,
+            phone = delivery.masked,
+            provider.name = provider,
+            class = last.map(|tried| tried.class.as_str()),
+            tries = delivery.tries.len(),
+            status,
+            "a delivery was settled"
+        );
+    }
+}
+
+fn carriers(providers: &Providers) -> Vec<Carrier<'_>> {
+    providers
+        .iter()
+        .map(|provider| Carrier { name: provider.name(), deduplicates: provider.deduplicates() })
+        .collect()
+}
+
+fn seconds(millis: Millis) -> f64 {
+    Duration::from_millis(millis.unsigned_abs()).as_secs_f64()
+}

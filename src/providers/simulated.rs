@@ -1,0 +1,249 @@
+//! The simulated provider: in-process, scripted, with an inbox of what it "delivered".
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Class, Message, Outcome, Provider, Receipt};
+use crate::clock::{Clock, Millis};
+
+/// Messages that the inbox remembers; older ones are forgotten.
+pub const INBOX_MAX: usize = 100_000;
+/// The longest scripted latency, in milliseconds.
+pub const LATENCY_MAX_MS: u64 = 60_000;
+
+/// What the simulated provider does with the next messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Script {
+    /// How long an answer takes, in milliseconds.
+    pub latency_ms: u64,
+    /// What is answered.
+    pub answer: ScriptedAnswer,
+    /// How many messages this holds for; then all is well again. 0: until changed.
+    pub times: u64,
+    /// The receipt that follows an accepted message.
+    pub receipt: ScriptedReceipt,
+    /// How long after the answer the receipt comes, in milliseconds.
+    pub receipt_after_ms: u64,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            latency_ms: 0,
+            answer: ScriptedAnswer::Accept,
+            times: 0,
+            receipt: ScriptedReceipt::None,
+            receipt_after_ms: 100,
+        }
+    }
+}
+
+/// A scripted answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptedAnswer {
+    /// Takes the message.
+    Accept,
+    /// Takes the message and never says so: the outcome is unknown, and the message arrives.
+    AcceptSilently,
+    /// Neither takes the message nor answers.
+    Silence,
+    /// Cannot be reached.
+    Unreachable,
+    /// Refuses: too many messages to this number.
+    RateLimitedNumber,
+    /// Refuses: no such number.
+    InvalidNumber,
+    /// Refuses: the number is blocked.
+    BlockedNumber,
+    /// Refuses: wrong key.
+    AuthFailed,
+    /// Refuses: no money.
+    BalanceExhausted,
+    /// Refuses: the template.
+    TemplateRejected,
+    /// Refuses: too many requests.
+    RateLimitedAccount,
+    /// Refuses: a fault of its own.
+    ProviderError,
+}
+
+/// A scripted receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptedReceipt {
+    /// None comes.
+    None,
+    /// The message arrived.
+    Delivered,
+    /// The message did not arrive.
+    Failed,
+}
+
+/// A message in the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// To whom, E.164.
+    pub phone: String,
+    /// The text.
+    pub text: String,
+    /// The code in it.
+    pub code: String,
+    /// Which provider.
+    pub provider: String,
+    /// Our reference.
+    pub reference: String,
+    /// When.
+    pub at: Millis,
+}
+
+/// The script and the inbox, shared by all simulated providers of a process.
+#[derive(Debug, Default)]
+pub struct Simulator {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    script: Script,
+    inbox: VecDeque<Delivered>,
+    receipts: Vec<(Millis, Receipt)>,
+}
+
+impl Simulator {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The script in force.
+    pub fn script(&self) -> Script {
+        self.lock().script.clone()
+    }
+
+    /// Puts a script in force.
+    pub fn set_script(&self, script: Script) {
+        self.lock().script = script;
+    }
+
+    /// The messages, newest first, of one phone or all; at most `max`.
+    pub fn inbox(&self, phone: Option<&str>, max: usize) -> Vec<Delivered> {
+        let inner = self.lock();
+        let wanted = |message: &&Delivered| phone.is_none_or(|phone| message.phone == phone);
+        inner.inbox.iter().rev().filter(wanted).take(max).cloned().collect()
+    }
+
+    fn next_script(&self) -> Script {
+        let mut inner = self.lock();
+        let script = inner.script.clone();
+        match inner.script.times {
+            0 => {}
+            1 => inner.script = Script::default(),
+            _ => inner.script.times -= 1,
+        }
+        script
+    }
+
+    fn deliver(&self, provider: &str, message: &Message, now: Millis, script: &Script) {
+        let delivered = Delivered {
+            phone: message.phone.e164().to_owned(),
+            text: message.text.clone(),
+            code: message.code.digits().to_owned(),
+            provider: provider.to_owned(),
+            reference: message.reference.clone(),
+            at: now,
+        };
+        let mut inner = self.lock();
+        if inner.inbox.len() == INBOX_MAX {
+            inner.inbox.pop_front();
+        }
+        inner.inbox.push_back(delivered);
+        if script.receipt != ScriptedReceipt::None && inner.receipts.len() < INBOX_MAX {
+            let arrived = script.receipt == ScriptedReceipt::Delivered;
+            let reference = message.reference.clone();
+            let vendor_code = if arrived { "DELIVRD" } else { "UNDELIV" }.to_owned();
+            let message_id = message_id(&reference);
+            let receipt = Receipt { reference, message_id, arrived, vendor_code };
+            let delay = Millis::try_from(script.receipt_after_ms).unwrap_or(Millis::MAX / 2);
+            inner.receipts.push((now + delay, receipt));
+        }
+    }
+
+    fn take_receipts(&self, now: Millis) -> Vec<Receipt> {
+        let mut inner = self.lock();
+        let (ready, waiting) =
+            std::mem::take(&mut inner.receipts).into_iter().partition(|(at, _)| *at <= now);
+        inner.receipts = waiting;
+        let ready: Vec<(Millis, Receipt)> = ready;
+        ready.into_iter().map(|(_, receipt)| receipt).collect()
+    }
+}
+
+fn message_id(reference: &str) -> String {
+    format!("sim-{reference}")
+}
+
+/// The provider.
+pub struct Simulated {
+    name: String,
+    simulator: Arc<Simulator>,
+    clock: Clock,
+}
+
+impl Simulated {
+    /// A simulated provider that works by this simulator's script.
+    pub fn new(name: String, simulator: Arc<Simulator>, clock: Clock) -> Self {
+        Self { name, simulator, clock }
+    }
+}
+
+#[async_trait]
+impl Provider for Simulated {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn deduplicates(&self) -> bool {
+        false
+    }
+
+    async fn send(&self, message: &Message) -> Outcome {
+        let script = self.simulator.next_script();
+        if script.latency_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(script.latency_ms.min(LATENCY_MAX_MS))).await;
+        }
+        let class = match script.answer {
+            ScriptedAnswer::Accept => {
+                self.simulator.deliver(&self.name, message, self.clock.now(), &script);
+                return Outcome::accepted(message_id(&message.reference));
+            }
+            ScriptedAnswer::AcceptSilently => {
+                self.simulator.deliver(&self.name, message, self.clock.now(), &script);
+                Class::UnknownOutcome
+            }
+            ScriptedAnswer::Silence => Class::UnknownOutcome,
+            ScriptedAnswer::Unreachable => Class::NotSent,
+            ScriptedAnswer::RateLimitedNumber => Class::RateLimitedNumber,
+            ScriptedAnswer::InvalidNumber => Class::InvalidNumber,
+            ScriptedAnswer::BlockedNumber => Class::BlockedNumber,
+            ScriptedAnswer::AuthFailed => Class::AuthFailed,
+            ScriptedAnswer::BalanceExhausted => Class::BalanceExhausted,
+            ScriptedAnswer::TemplateRejected => Class::TemplateRejected,
+            ScriptedAnswer::RateLimitedAccount => Class::RateLimitedAccount,
+            ScriptedAnswer::ProviderError => Class::ProviderError,
+        };
+        Outcome::of(class, "scripted")
+    }
+
+    fn read_receipts(&self, _body: &[u8]) -> Vec<Receipt> {
+        Vec::new()
+    }
+
+    async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome> {
+        Ok(self.simulator.take_receipts(self.clock.now()))
+    }
+}

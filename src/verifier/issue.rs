@@ -1,0 +1,501 @@
+//! Start and resend: one decision, phase by phase, each a commit in one partition.
+//!
+//! The order makes every prefix safe. The challenge is spent first, since it may be judged only
+//! once, whatever follows; then the address's allowance is taken; then the phone's commit takes
+//! the phone's limits and writes verification and delivery together. What was taken of the
+//! address is given back if the phone refuses; a crash in between costs the address one of its
+//! hour, and nobody else anything. An `Idempotency-Key` frames all of it: who takes over from a
+//! crash looks first whether the verification was written.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::records::{self, Address, PhoneName, Remembered, RememberedStage};
+use super::{Answered, Asker, Handoff, Refusal, StartRequest, Verifier, View};
+use crate::chance::Chance;
+use crate::clock::Millis;
+use crate::domain::challenge::Judged;
+use crate::domain::code::{Binding, Code, CodeDigest};
+use crate::domain::delivery::{Delivery, Pending, Stage as DeliveryStage};
+use crate::domain::id::{DeliveryId, VerificationId};
+use crate::domain::phone::Phone;
+use crate::domain::policy::{IDEMPOTENCY_KEPT, IDEMPOTENCY_LEASE, Policy};
+use crate::domain::sends::{self, Sends};
+use crate::domain::standing::Standing;
+use crate::domain::verification::{Sent, Stage, Verification};
+use crate::keys::{Ring, Use};
+use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
+
+/// What a delivery carries under its seal.
+#[derive(Serialize, Deserialize)]
+pub struct Letter {
+    /// The number, E.164.
+    pub phone: String,
+    /// The code.
+    pub code: String,
+    /// The code's life, in whole minutes.
+    pub minutes: u32,
+    /// The language.
+    pub locale: String,
+}
+
+impl Letter {
+    /// What letters are sealed for.
+    pub const PURPOSE: &'static [u8] = b"letter";
+}
+
+const PHONE_PURPOSE: &[u8] = b"phone";
+
+/// The verb.
+struct Issue {
+    ring: Arc<Ring>,
+    policy: Arc<Policy>,
+    now: Millis,
+    asker: Asker,
+    /// What is asked for: a new verification, or another code for one.
+    what: What,
+    code: Code,
+    /// The random part of the new delivery's id.
+    delivery: [u8; 10],
+}
+
+enum What {
+    New { phone: Phone, purpose: String, locale: String, answered: Option<Answered> },
+    Again,
+}
+
+/// Where the verb stands. `id` is the verification's.
+enum Phase {
+    Key { id: VerificationId },
+    Landed { id: VerificationId },
+    Challenge { id: VerificationId },
+    Address { id: VerificationId },
+    Find { id: VerificationId },
+    Phone { id: VerificationId, name: PhoneName, purpose: String },
+    Supersede { old: VerificationId, issued: Box<Issued> },
+    GiveBack { refusal: Refusal },
+    Remember { outcome: Result<Box<Issued>, Refusal> },
+}
+
+struct Issued {
+    view: View,
+    handoff: Option<Handoff>,
+}
+
+type Next = Then<Phase, Result<Issued, Refusal>>;
+
+impl Verifier {
+    pub(super) async fn issue_start(
+        &self,
+        request: StartRequest,
+    ) -> Result<Result<View, Refusal>, StoreError> {
+        let StartRequest { asker, phone, purpose, locale, answered } = request;
+        let name = PhoneName::of(&self.keys.ring(), &phone);
+        let id = VerificationId::draw(name.partition(), self.clock.now(), &mut Self::chance());
+        self.issue(asker, id, What::New { phone, purpose, locale, answered }).await
+    }
+
+    pub(super) async fn issue_resend(
+        &self,
+        asker: Asker,
+        id: VerificationId,
+    ) -> Result<Result<View, Refusal>, StoreError> {
+        self.issue(asker, id, What::Again).await
+    }
+
+    async fn issue(
+        &self,
+        asker: Asker,
+        id: VerificationId,
+        what: What,
+    ) -> Result<Result<View, Refusal>, StoreError> {
+        let mut chance = Self::chance();
+        let mut delivery = [0; 10];
+        chance.fill(&mut delivery);
+        let code = Code::draw(self.policy.code_digits, &mut chance);
+        let (ring, policy, now) = (self.keys.ring(), Arc::clone(&self.policy), self.clock.now());
+        let verb = Issue { ring, policy, now, asker, what, code, delivery };
+        let first = verb.first(id);
+        let issued = transact(self.store.as_ref(), verb, first).await?;
+        Ok(issued.map(|issued| {
+            if let Some(handoff) = issued.handoff {
+                self.hand_over(handoff);
+            }
+            issued.view
+        }))
+    }
+}
+
+impl Issue {
+    fn first(&self, id: VerificationId) -> Phase {
+        if self.asker.idempotency.is_some() { Phase::Key { id } } else { self.after_key(id) }
+    }
+
+    fn after_key(&self, id: VerificationId) -> Phase {
+        match &self.what {
+            What::New { answered: Some(_), .. } => Phase::Challenge { id },
+            What::New { answered: None, .. } => self.after_challenge(id),
+            // Whether there is such a verification comes before anything is taken for it.
+            What::Again => Phase::Find { id },
+        }
+    }
+
+    fn after_challenge(&self, id: VerificationId) -> Phase {
+        if self.asker.address.is_some() { Phase::Address { id } } else { self.at_phone(id) }
+    }
+
+    fn at_phone(&self, id: VerificationId) -> Phase {
+        match &self.what {
+            What::New { phone, purpose, .. } => {
+                let name = PhoneName::of(&self.ring, phone);
+                Phase::Phone { id, name, purpose: purpose.clone() }
+            }
+            What::Again => Phase::Find { id },
+        }
+    }
+
+    fn finish(&self, outcome: Result<Box<Issued>, Refusal>) -> Next {
+        if self.asker.idempotency.is_some() {
+            Then::Go(Phase::Remember { outcome })
+        } else {
+            Then::Done(outcome.map(|issued| *issued))
+        }
+    }
+
+    fn address_key(&self) -> Key {
+        let address = self.asker.address.expect("only asked for where there is an address");
+        records::address(&self.ring, address)
+    }
+
+    fn idempotency_key(&self) -> Key {
+        let key = self.asker.idempotency.as_ref().expect("only asked for where there is a key");
+        records::idempotency(&self.ring, &self.asker.tenant, &key.key)
+    }
+
+    fn body(&self) -> String {
+        self.asker.idempotency.as_ref().map(|key| key.body.clone()).unwrap_or_default()
+    }
+
+    /// The mark of this request in a verification's messages, for who takes over.
+    fn mark(&self) -> Option<String> {
+        let key = &self.asker.idempotency.as_ref()?.key;
+        Some(hex::encode(&self.ring.fingerprint("request", key.as_bytes())[..16]))
+    }
+
+    fn delivery_id(&self, partition: u16) -> DeliveryId {
+        DeliveryId::with(partition, self.now, self.delivery)
+    }
+
+    fn decide_key(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {
+        let key = self.idempotency_key();
+        let remembered: Option<Remembered> = draft.get(&key)?;
+        let (id, landed) = match remembered {
+            None => (id, false),
+            Some(other) if other.body != self.body() => {
+                return Ok(Then::Done(Err(Refusal::KeyReused)));
+            }
+            Some(Remembered { stage: RememberedStage::Done { view }, .. }) => {
+                return Ok(Then::Done(Ok(Issued { view, handoff: None })));
+            }
+            Some(Remembered { stage: RememberedStage::InFlight { until, .. }, .. })
+                if self.now < until =>
+            {
+                return Ok(Then::Done(Err(Refusal::KeyInFlight)));
+            }
+            Some(Remembered { stage: RememberedStage::InFlight { id, .. }, .. }) => (id, true),
+        };
+        let stage = RememberedStage::InFlight { until: self.now + IDEMPOTENCY_LEASE, id };
+        let ours = Remembered { body: self.body(), stage };
+        draft.put(&key, &ours, self.now + IDEMPOTENCY_KEPT);
+        Ok(Then::Go(if landed { Phase::Landed { id } } else { self.after_key(id) }))
+    }
+
+    fn decide_landed(&self, id: VerificationId, draft: &Draft) -> Result<Next, StoreError> {
+        let found: Option<Verification> = draft.get(&records::verification(&id))?;
+        let mark = self.mark();
+        let landed = found.filter(|found| found.messages.iter().any(|sent| sent.request == mark));
+        Ok(match landed {
+            Some(verification) => {
+                // The phone's limits lie elsewhere; what they said then follows from the record.
+                let mut sends = Sends::default();
+                for sent in &verification.messages {
+                    sends.add(&self.policy, sent.at);
+                }
+                let view = View::new(id, &verification, &sends, &self.policy, self.now);
+                self.finish(Ok(Box::new(Issued { view, handoff: None })))
+            }
+            None => Then::Go(self.after_key(id)),
+        })
+    }
+
+    fn decide_challenge(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {
+        let What::New { answered: Some(answered), .. } = &self.what else {
+            return Ok(Then::Go(self.after_challenge(id)));
+        };
+        let judged = answered.judge(&self.ring, &self.asker.tenant, draft, self.now)?;
+        Ok(match judged {
+            Judged::Right => Then::Go(self.after_challenge(id)),
+            Judged::Wrong => self.finish(Err(Refusal::ChallengeWrong)),
+            Judged::Expired => self.finish(Err(Refusal::ChallengeExpired)),
+        })
+    }
+
+    fn decide_address(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {
+        let (key, rule) = (self.address_key(), self.policy.address_rule());
+        let mut address: Address = draft.get(&key)?.unwrap_or_default();
+        if let Some(retry_at) = address.asked.free_at(rule, self.now) {
+            return Ok(self.finish(Err(Refusal::Throttled { retry_at, limit: "address" })));
+        }
+        address.asked.add(rule, self.now);
+        draft.put(&key, &address, self.now + rule.length);
+        Ok(match &self.what {
+            What::New { .. } => Then::Go(self.at_phone(id)),
+            What::Again => Then::Go(Phase::Find { id }),
+        })
+    }
+
+    fn decide_give_back(&self, refusal: &Refusal, draft: &mut Draft) -> Result<Next, StoreError> {
+        let (key, rule) = (self.address_key(), self.policy.address_rule());
+        if let Some(mut address) = draft.get::<Address>(&key)? {
+            address.asked.take_back();
+            draft.put(&key, &address, self.now + rule.length);
+        }
+        Ok(self.finish(Err(refusal.clone())))
+    }
+
+    fn decide_find(&self, id: VerificationId, draft: &Draft) -> Result<Next, StoreError> {
+        let found: Option<Verification> = draft.get(&records::verification(&id))?;
+        let found = found.filter(|found| found.tenant == self.asker.tenant);
+        let found = found.filter(|found| found.is_live(self.now));
+        let named = found.and_then(|found| {
+            PhoneName::from_hex(&found.fingerprint).map(|name| (name, found.purpose))
+        });
+        Ok(match named {
+            Some((name, purpose)) => Then::Go(Phase::Phone { id, name, purpose }),
+            None => self.finish(Err(Refusal::NotFound)),
+        })
+    }
+
+    fn decide_remember(
+        &self,
+        outcome: &Result<Box<Issued>, Refusal>,
+        draft: &mut Draft,
+    ) -> Next {
+        let key = self.idempotency_key();
+        match outcome {
+            Ok(issued) => {
+                let stage = RememberedStage::Done { view: issued.view.clone() };
+                let done = Remembered { body: self.body(), stage };
+                draft.put(&key, &done, self.now + IDEMPOTENCY_KEPT);
+            }
+            // Nothing happened, so the key may be used again, with another answer.
+            Err(_) => draft.delete(&key),
+        }
+        Then::Done(outcome.as_ref().map(|issued| issued.copy()).map_err(Clone::clone))
+    }
+
+    fn refuse_at_phone(&self, refusal: Refusal) -> Next {
+        if self.asker.address.is_some() && matches!(self.what, What::New { .. }) {
+            Then::Go(Phase::GiveBack { refusal })
+        } else {
+            self.finish(Err(refusal))
+        }
+    }
+
+    /// The phone's commit: its limits, the verification and the delivery, or nothing.
+    fn decide_phone(
+        &self,
+        id: VerificationId,
+        name: PhoneName,
+        purpose: &str,
+        draft: &mut Draft,
+    ) -> Result<Next, StoreError> {
+        let (policy, now) = (&*self.policy, self.now);
+        let sends_key = name.sends();
+        let standing_key = name.standing(&self.asker.tenant, purpose);
+        let mut sends: Sends = draft.get(&sends_key)?.unwrap_or_default();
+        let mut standing: Standing = draft.get(&standing_key)?.unwrap_or_default();
+        if let Some(retry_at) = standing.free_at(now) {
+            return Ok(self.refuse_at_phone(Refusal::Locked { retry_at }));
+        }
+        if let Some(retry_at) = sends.free_at(policy, now) {
+            return Ok(self.refuse_at_phone(Refusal::Throttled { retry_at, limit: "phone" }));
+        }
+        let old: Option<Verification> = draft.get(&records::verification(&id))?;
+        let Some((mut verification, phone)) = self.verification(id, name, purpose, old, &standing)
+        else {
+            return Ok(self.refuse_at_phone(Refusal::NotFound));
+        };
+        sends.add(policy, now);
+        let sent_at = sends.last_at().unwrap_or(now);
+        let delivery_id = self.delivery_id(id.partition());
+        let sent = Sent { delivery: delivery_id, at: sent_at, request: self.mark() };
+        verification.messages.push(sent);
+        let delivery = self.delivery_record(id, name, &phone, &verification, sent_at);
+        let superseded = standing.newest.replace(id).filter(|newest| *newest != id);
+        let kept = verification.kept_until();
+        draft.put(&sends_key, &sends, now + sends::KEPT);
+        draft.put(&standing_key, &standing, standing.kept_until(kept));
+        draft.put(&records::verification(&id), &verification, kept);
+        let delivery_key = records::delivery(&delivery_id);
+        draft.put_due(&delivery_key, &delivery, delivery.kept_until(), delivery.due_at());
+        let view = View::new(id, &verification, &sends, policy, now);
+        let claim = delivery.first_claim();
+        let handoff = claim.map(|claim| Handoff { delivery: delivery_id, claim, accepted_at: now });
+        let issued = Box::new(Issued { view, handoff });
+        Ok(match superseded {
+            Some(old) => Then::Go(Phase::Supersede { old, issued }),
+            None => self.finish(Ok(issued)),
+        })
+    }
+
+    /// The verification with the new code in it, and the phone: a fresh one, or the old one
+    /// renewed, if it is still live and the newest.
+    fn verification(
+        &self,
+        id: VerificationId,
+        name: PhoneName,
+        purpose: &str,
+        old: Option<Verification>,
+        standing: &Standing,
+    ) -> Option<(Verification, Phone)> {
+        let (pepper_id, pepper) = self.ring.pepper();
+        let binding = Binding {
+            verification: id.as_bytes(),
+            phone: name.as_bytes(),
+            purpose: purpose.as_bytes(),
+            tenant: self.asker.tenant.as_bytes(),
+        };
+        let (digest, pepper) = (self.code.digest(pepper, &binding), pepper_id.to_owned());
+        match &self.what {
+            What::New { phone, locale, .. } => {
+                let fresh = self.fresh(name, phone, purpose, locale, digest, pepper);
+                Some((fresh, phone.clone()))
+            }
+            What::Again => {
+                let mut old = old?;
+                let Stage::Pending { phone: sealed, .. } = &old.stage else { return None };
+                let live = old.is_live(self.now) && standing.newest == Some(id);
+                let opened = self.ring.open(Use::Sealing, PHONE_PURPOSE, sealed)?;
+                let phone = Phone::from_e164(std::str::from_utf8(&opened).ok()?)?;
+                old.renew(digest, pepper, &self.policy, self.now);
+                live.then_some((old, phone))
+            }
+        }
+    }
+
+    fn fresh(
+        &self,
+        name: PhoneName,
+        phone: &Phone,
+        purpose: &str,
+        locale: &str,
+        code: CodeDigest,
+        pepper: String,
+    ) -> Verification {
+        let stage = Stage::Pending {
+            code,
+            pepper,
+            expires_at: self.now + self.policy.code_ttl,
+            checks_left: self.policy.checks_max,
+            phone: self.ring.seal(Use::Sealing, PHONE_PURPOSE, phone.e164().as_bytes()),
+        };
+        Verification {
+            tenant: self.asker.tenant.clone(),
+            purpose: purpose.to_owned(),
+            masked: phone.masked(),
+            fingerprint: name.to_hex(),
+            locale: locale.to_owned(),
+            created_at: self.now,
+            stage,
+            messages: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    fn delivery_record(
+        &self,
+        id: VerificationId,
+        name: PhoneName,
+        phone: &Phone,
+        verification: &Verification,
+        sent_at: Millis,
+    ) -> Delivery {
+        let letter = Letter {
+            phone: phone.e164().to_owned(),
+            code: self.code.digits().to_owned(),
+            minutes: u32::try_from(self.policy.code_ttl / crate::clock::MINUTE).unwrap_or(1).max(1),
+            locale: verification.locale.clone(),
+        };
+        let letter = serde_json::to_vec(&letter).expect("a letter is plain JSON");
+        let sealed = self.ring.seal(Use::Sealing, Letter::PURPOSE, &letter);
+        Delivery {
+            verification: id,
+            tenant: self.asker.tenant.clone(),
+            fingerprint: name.to_hex(),
+            masked: verification.masked.clone(),
+            created_at: sent_at,
+            deadline: self.now + self.policy.delivery_deadline(),
+            stage: DeliveryStage::Pending(Pending::claimed_at(self.now, sealed)),
+            tries: Vec::new(),
+        }
+    }
+}
+
+impl Issued {
+    fn copy(&self) -> Self {
+        let handoff = self.handoff.as_ref().map(|handoff| Handoff {
+            delivery: handoff.delivery,
+            claim: handoff.claim.clone(),
+            accepted_at: handoff.accepted_at,
+        });
+        Self { view: self.view.clone(), handoff }
+    }
+}
+
+impl Verb for Issue {
+    type Phase = Phase;
+    type Answer = Result<Issued, Refusal>;
+
+    fn keys(&self, phase: &Phase) -> Vec<Key> {
+        match phase {
+            Phase::Key { .. } | Phase::Remember { .. } => vec![self.idempotency_key()],
+            Phase::Challenge { .. } => match &self.what {
+                What::New { answered: Some(answered), .. } => {
+                    vec![answered.key(&self.ring, &self.asker.tenant)]
+                }
+                _ => vec![],
+            },
+            Phase::Address { .. } | Phase::GiveBack { .. } => vec![self.address_key()],
+            Phase::Landed { id } | Phase::Find { id } => vec![records::verification(id)],
+            Phase::Supersede { old, .. } => vec![records::verification(old)],
+            Phase::Phone { id, name, purpose } => {
+                let standing = name.standing(&self.asker.tenant, purpose);
+                vec![name.sends(), standing, records::verification(id)]
+            }
+        }
+    }
+
+    fn decide(&self, phase: &Phase, draft: &mut Draft) -> Result<Next, StoreError> {
+        match phase {
+            Phase::Key { id } => self.decide_key(*id, draft),
+            Phase::Landed { id } => self.decide_landed(*id, draft),
+            Phase::Challenge { id } => self.decide_challenge(*id, draft),
+            Phase::Address { id } => self.decide_address(*id, draft),
+            Phase::Find { id } => self.decide_find(*id, draft),
+            Phase::Phone { id, name, purpose } => self.decide_phone(*id, *name, purpose, draft),
+            Phase::Supersede { old, issued } => {
+                let key = records::verification(old);
+                if let Some(mut old) = draft.get::<Verification>(&key)?
+                    && old.cancel(self.now)
+                {
+                    draft.put(&key, &old, old.kept_until());
+                }
+                Ok(self.finish(Ok(Box::new(issued.copy()))))
+            }
+            Phase::GiveBack { refusal } => self.decide_give_back(refusal, draft),
+            Phase::Remember { outcome } => Ok(self.decide_remember(outcome, draft)),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Look and cancel, and the timeline: what happened, when, through whom, and why it ended.
+
+use super::records::{self, PhoneName};
+use super::{Verifier, View};
+use crate::clock::Millis;
+use crate::domain::delivery::{Delivery, Stage as DeliveryStage};
+use crate::domain::id::{DeliveryId, VerificationId};
+use crate::domain::outcome::Receipt;
+use crate::domain::sends::Sends;
+use crate::domain::verification::{Stage, Status, Verification};
+use crate::store::{Key, StoreError, transact_once};
+
+/// A verification with its story.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// As its tenant sees it.
+    pub view: View,
+    /// What happened, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Millis,
+    /// What: a short stable word.
+    pub event: &'static str,
+    /// Through which provider.
+    pub provider: Option<String>,
+    /// The class of an outcome.
+    pub class: Option<&'static str>,
+    /// The provider's own code.
+    pub code: Option<String>,
+    /// Which message it concerns.
+    pub delivery: Option<DeliveryId>,
+}
+
+impl Event {
+    fn new(at: Millis, event: &'static str) -> Self {
+        Self { at, event, provider: None, class: None, code: None, delivery: None }
+    }
+}
+
+impl Verifier {
+    /// Looks at a verification of this tenant.
+    pub async fn look(
+        &self,
+        tenant: &str,
+        id: VerificationId,
+    ) -> Result<Option<View>, StoreError> {
+        Ok(self.find(tenant, id).await?.map(|(view, _)| view))
+    }
+
+    /// Looks at a verification of this tenant with its story.
+    pub async fn timeline(
+        &self,
+        tenant: &str,
+        id: VerificationId,
+    ) -> Result<Option<Look>, StoreError> {
+        let Some((view, verification)) = self.find(tenant, id).await? else { return Ok(None) };
+        let keys: Vec<Key> =
+            verification.messages.iter().map(|sent| records::delivery(&sent.delivery)).collect();
+        let mut deliveries = Vec::new();
+        for (record, sent) in self.store.read(&keys).await?.into_iter().zip(&verification.messages)
+        {
+            if let Some(record) = record {
+                deliveries.push((sent.delivery, parse::<Delivery>(&record.value)?));
+            }
+        }
+        let events = story(&verification, &deliveries, self.clock.now());
+        Ok(Some(Look { view, events }))
+    }
+
+    /// Cancels a verification; `None` if there is none that is pending.
+    pub async fn cancel(
+        &self,
+        tenant: &str,
+        id: VerificationId,
+    ) -> Result<Option<View>, StoreError> {
+        let Some((_, _)) = self.find(tenant, id).await? else { return Ok(None) };
+        let (key, now) = (records::verification(&id), self.clock.now());
+        let canceled = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+            let Some(mut verification) = draft.get::<Verification>(&key)? else { return Ok(false) };
+            let canceled = verification.cancel(now);
+            if canceled {
+                draft.put(&key, &verification, verification.kept_until());
+            }
+            Ok(canceled)
+        });
+        if canceled.await? { self.look(tenant, id).await } else { Ok(None) }
+    }
+
+    /// Takes a provider's receipt. Unknown, repeated or contrary ones change nothing.
+    pub async fn receive(&self, receipt: Receipt) -> Result<bool, StoreError> {
+        let Ok(id) = receipt.reference.parse::<DeliveryId>() else { return Ok(false) };
+        let (key, now) = (records::delivery(&id), self.clock.now());
+        let received = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+            let Some(mut delivery) = draft.get::<Delivery>(&key)? else { return Ok(false) };
+            let changed = delivery.receive(&receipt, now);
+            if changed {
+                draft.put_due(&key, &delivery, delivery.kept_until(), delivery.due_at());
+            }
+            Ok(changed)
+        });
+        received.await
+    }
+
+    async fn find(
+        &self,
+        tenant: &str,
+        id: VerificationId,
+    ) -> Result<Option<(View, Verification)>, StoreError> {
+        let found = self.store.read(&[records::verification(&id)]).await?;
+        let Some(Some(record)) = found.into_iter().next() else { return Ok(None) };
+        let verification: Verification = parse(&record.value)?;
+        if verification.tenant != tenant {
+            return Ok(None);
+        }
+        let Some(name) = PhoneName::from_hex(&verification.fingerprint) else { return Ok(None) };
+        let sends = self.store.read(&[name.sends()]).await?.into_iter().next().flatten();
+        let sends: Sends =
+            sends.map(|record| parse(&record.value)).transpose()?.unwrap_or_default();
+        let view = View::new(id, &verification, &sends, &self.policy, self.clock.now());
+        Ok(Some((view, verification)))
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value)
+        .map_err(|error| StoreError::Unreadable(format!("at column {}", error.column())))
+}
+
+fn story(
+    verification: &Verification,
+    deliveries: &[(DeliveryId, Delivery)],
+    now: Millis,
+) -> Vec<Event> {
+    let mut events = vec![Event::new(verification.created_at, "started")];
+    for (id, delivery) in deliveries {
+        let about = |event| Event { delivery: Some(*id), ..event };
+        events.push(about(Event::new(delivery.created_at, "message_accepted")));
+        events.extend(delivery.tries.iter().map(|tried| Event {
+            provider: Some(tried.provider.clone()),
+            class: Some(tried.class.as_str()),
+            code: Some(tried.code.clone()),
+            ..about(Event::new(tried.at, "provider_answered"))
+        }));
+        let end = match &delivery.stage {
+            DeliveryStage::Pending(_) => None,
+            DeliveryStage::Accepted { at, .. } => Some((*at, "message_sent")),
+            DeliveryStage::Delivered { at } => Some((*at, "message_delivered")),
+            DeliveryStage::Failed { at, .. } => Some((*at, "message_failed")),
+            DeliveryStage::Expired { at } => Some((*at, "message_expired")),
+        };
+        events.extend(end.map(|(at, word)| about(Event::new(at, word))));
+    }
+    events.extend(verification.checks.iter().map(|guess| {
+        Event::new(guess.at, if guess.right { "code_right" } else { "code_wrong" })
+    }));
+    let end = match (&verification.stage, verification.status(now)) {
+        (Stage::Approved { at }, _) => Some((*at, "approved")),
+        (Stage::Canceled { at }, _) => Some((*at, "canceled")),
+        (Stage::Exhausted { at }, _) => Some((*at, "max_attempts_reached")),
+        (Stage::Pending { expires_at, .. }, Status::Expired) => Some((*expires_at, "expired")),
+        (Stage::Pending { .. }, _) => None,
+    };
+    events.extend(end.map(|(at, word)| Event::new(at, word)));
+    // Stable: what happened at one instant stays in the order of its causes.
+    events.sort_by_key(|event| event.at);
+    events
+}
