@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures Countersign beside its peer in one run, on this machine, over 127.0.0.1 only.  See README.md.
 
-    bench/run.py                  everything but the million (about 15 minutes on 2 cores)
+    bench/run.py                  everything but the million (an estimated 15 minutes on 2 cores)
     bench/run.py --quick          a look: one short repetition of each figure
     bench/run.py --long           also 10^6 live verifications
     bench/run.py --only peer      one side alone

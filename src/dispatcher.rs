@@ -146,7 +146,7 @@ impl Dispatcher {
 
     async fn claim(&self, id: DeliveryId, key: Key) -> Result<Claimed, StoreError> {
         let (now, providers) = (self.clock.now(), Arc::clone(&self.providers));
-        let claimed = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+        let claimed = transact_once(&self.store, vec![key.clone()], move |draft| {
             let Some(mut delivery) = draft.get::<Delivery>(&key)? else {
                 return Ok((Claimed::Ended, None));
             };
@@ -250,7 +250,7 @@ impl Dispatcher {
     ) -> Result<(Settled, Option<Delivery>), StoreError> {
         let (key, now) = (records::delivery(&id), self.clock.now());
         let (jitter, providers) = (OsChance.below(u64::MAX), Arc::clone(&self.providers));
-        transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+        transact_once(&self.store, vec![key.clone()], move |draft| {
             let Some(mut delivery) = draft.get::<Delivery>(&key)? else {
                 return Ok((Settled::TooLate, None));
             };
@@ -266,7 +266,7 @@ impl Dispatcher {
     async fn give_gap_back(&self, delivery: &Delivery) {
         let Some(name) = PhoneName::from_hex(&delivery.fingerprint) else { return };
         let (key, now, sent_at) = (name.sends(), self.clock.now(), delivery.created_at);
-        let given = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+        let given = transact_once(&self.store, vec![key.clone()], move |draft| {
             let Some(mut sends) = draft.get::<Sends>(&key)? else { return Ok(()) };
             if sends.give_gap_back(sent_at, now) {
                 draft.put(&key, &sends, now + sends::KEPT);

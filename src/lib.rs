@@ -14,3 +14,4 @@ pub mod providers;
 pub mod signer;
 pub mod verifier;
 pub mod dispatcher;
+pub mod http;

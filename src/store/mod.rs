@@ -17,7 +17,7 @@ mod contract;
 use async_trait::async_trait;
 
 pub use draft::{Draft, Write};
-pub use verb::{Steps, Then, Verb, transact, transact_once};
+pub use verb::{Steps, Then, Transaction, Verb, transact, transact_once};
 
 use crate::clock::Millis;
 

@@ -1,5 +1,6 @@
 //! How a verb is carried out on a store.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Draft, Key, Store, StoreError};
@@ -47,27 +48,33 @@ pub trait Steps: Send {
     fn advance(&mut self) -> bool;
 }
 
+/// A verb under way. Boxed with its bounds spelled out: the compiler cannot yet prove by itself
+/// that a future holding a decision can move between threads.
+pub type Transaction<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
 /// Carries out a verb, from this phase on.
-pub async fn transact<V: Verb>(
-    store: &dyn Store,
+pub fn transact<V: Verb>(
+    store: &Arc<dyn Store>,
     verb: V,
     first: V::Phase,
-) -> Result<V::Answer, StoreError> {
+) -> Transaction<'_, V::Answer> {
     let answer = Arc::new(Mutex::new(None));
     let phase = Some(first);
     let steps = Typed { verb, phase, decided: None, answer: Arc::clone(&answer) };
-    store.run(Box::new(steps)).await?;
-    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Ok(answer.expect("a verb that was carried out has an answer"))
+    Box::pin(async move {
+        store.run(Box::new(steps)).await?;
+        let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(answer.expect("a verb that was carried out has an answer"))
+    })
 }
 
 /// Carries out a verb of one phase.
-pub async fn transact_once<T: Send + 'static>(
-    store: &dyn Store,
+pub fn transact_once<T: Send + 'static>(
+    store: &Arc<dyn Store>,
     keys: Vec<Key>,
     decide: impl Fn(&mut Draft) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    transact(store, Once { keys, decide }, ()).await
+) -> Transaction<'_, T> {
+    transact(store, Once { keys, decide }, ())
 }
 
 struct Once<D> {

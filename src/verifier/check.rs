@@ -66,7 +66,6 @@ struct Check {
     policy: Arc<Policy>,
     now: Millis,
     tenant: String,
-    target: Target,
     guess: Code,
 }
 
@@ -99,8 +98,8 @@ impl Verifier {
                 Phase::Newest { name, purpose: purpose.clone() }
             }
         };
-        let verb = Check { ring, policy, now, tenant: tenant.clone(), target, guess };
-        let answer = transact(self.store.as_ref(), verb, first).await?;
+        let verb = Check { ring, policy, now, tenant: tenant.clone(), guess };
+        let answer = transact(&self.store, verb, first).await?;
         let (checked, word) = match answer {
             Answer::Right { view, phone, purpose } => {
                 let token = self.token(&tenant, &phone, &purpose);

@@ -117,7 +117,7 @@ impl Verifier {
         let (ring, policy, now) = (self.keys.ring(), Arc::clone(&self.policy), self.clock.now());
         let verb = Issue { ring, policy, now, asker, what, code, delivery };
         let first = verb.first(id);
-        let issued = transact(self.store.as_ref(), verb, first).await?;
+        let issued = transact(&self.store, verb, first).await?;
         Ok(issued.map(|issued| {
             if let Some(handoff) = issued.handoff {
                 self.hand_over(handoff);

@@ -80,7 +80,7 @@ impl Verifier {
     ) -> Result<Option<View>, StoreError> {
         let Some((_, _)) = self.find(tenant, id).await? else { return Ok(None) };
         let (key, now) = (records::verification(&id), self.clock.now());
-        let canceled = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+        let canceled = transact_once(&self.store, vec![key.clone()], move |draft| {
             let Some(mut verification) = draft.get::<Verification>(&key)? else { return Ok(false) };
             let canceled = verification.cancel(now);
             if canceled {
@@ -95,7 +95,7 @@ impl Verifier {
     pub async fn receive(&self, receipt: Receipt) -> Result<bool, StoreError> {
         let Ok(id) = receipt.reference.parse::<DeliveryId>() else { return Ok(false) };
         let (key, now) = (records::delivery(&id), self.clock.now());
-        let received = transact_once(self.store.as_ref(), vec![key.clone()], move |draft| {
+        let received = transact_once(&self.store, vec![key.clone()], move |draft| {
             let Some(mut delivery) = draft.get::<Delivery>(&key)? else { return Ok(false) };
             let changed = delivery.receive(&receipt, now);
             if changed {
