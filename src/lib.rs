@@ -15,3 +15,7 @@ pub mod signer;
 pub mod verifier;
 pub mod dispatcher;
 pub mod http;
+pub mod config;
+pub mod telemetry;
+pub mod app;
+pub mod cli;

@@ -1,2 +1,17 @@
-//! The command line's thin shell.
-fn main() {}
+//! The thin shell round the library: parse, run, exit code.
+
+use std::process::ExitCode;
+
+/// The allocator: many small, short-lived allocations on two threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match countersign::cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("countersign: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

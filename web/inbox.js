@@ -28,20 +28,20 @@ const STRINGS = {
   },
   zh: {
     'title': '收件箱',
-    'lead': '这里是模拟通道“送达”的短信,没有打扰任何真实的手机。',
+    'lead': '这里是模拟通道“送达”的短信，没有打扰任何真实的手机。',
     'filter': '按手机号筛选',
     'live': '实时更新',
     'paused': '标签页隐藏时暂停',
-    'lost': '服务器没有响应,正在重试',
-    'closed': '开发者入口未开启:请用 “countersign dev” 启动服务',
+    'lost': '服务器没有响应，正在重试',
+    'closed': '开发者入口未开启：请用 “countersign dev” 启动服务',
     'arrived': '{phone} 收到新短信',
     'copy': '复制验证码',
     'copy.of': '复制验证码 {code}',
     'copied': '已复制 ✓',
-    'copy.failed': '已选中,请按 Ctrl C',
+    'copy.failed': '已选中，请按 Ctrl C',
     'by': '经由 {provider}',
     'empty': '还没有短信',
-    'empty.how': '请在演示页或你自己的应用里请求一个验证码。模拟通道送达的每条短信,一秒之内就会出现在这里。',
+    'empty.how': '请在演示页或你自己的应用里请求一个验证码。模拟通道送达的每条短信，一秒之内就会出现在这里。',
     'empty.demo': '打开演示页',
     'no-match': '这个号码没有短信',
     'no-match.how': '别的号码有短信。输入号码的任意一段即可筛选。',
@@ -140,6 +140,9 @@ function receive(messages) {
   const known = state.messages !== null;
   state.messages = withKeys(messages);
   const fresh = known ? state.messages.filter(({ key, message }) => !rows.has(key) && passes(message)) : [];
+  for (const { key, message } of state.messages) {
+    if (!rows.has(key)) rows.set(key, newRow(message, known));
+  }
   if (fresh.length > 0) put('status', say('arrived', { phone: fresh[0].message.phone }));
 }
 
@@ -226,18 +229,16 @@ function drawPulse() {
 /** Rows that stay are not touched: moving one would take the focus from it. */
 function drawRows(shown) {
   const list = element('messages');
-  const first = rows.size === 0;
   const wanted = new Set(shown.map(({ key }) => key));
   const all = new Set(state.messages.map(({ key }) => key));
   for (const [key, row] of rows) {
     if (!wanted.has(key)) row.node.remove();
     if (!all.has(key)) rows.delete(key);
   }
-  shown.forEach(({ key, message }, place) => {
-    if (!rows.has(key)) rows.set(key, newRow(message, !first));
-    const { node } = rows.get(key);
-    if (list.children[place] !== node) list.insertBefore(node, list.children[place] ?? null);
-    drawRow(rows.get(key));
+  shown.forEach(({ key }, place) => {
+    const row = rows.get(key);
+    if (list.children[place] !== row.node) list.insertBefore(row.node, list.children[place] ?? null);
+    drawRow(row);
   });
 }
 

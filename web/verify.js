@@ -16,7 +16,7 @@ const STRINGS = {
     'phone': 'Phone number',
     'phone.hint': 'With or without +86.',
     'answer': 'Picture',
-    'answer.hint': 'Start at the ring, follow its line, and type the characters in the order in which the line meets them.',
+    'answer.hint': 'Start at the ring and follow its line. Type the characters in the order the line meets them.',
     'picture.new': 'Another picture',
     'picture.alt': 'Challenge picture: characters joined by lines, one line starts at a ring. The answer goes into the field below.',
     'picture.failed': 'The picture did not load.',
@@ -84,7 +84,7 @@ const STRINGS = {
   },
   zh: {
     'title': '证明手机号是你的',
-    'lead': '看一张图,收一条短信,得到一份签名凭证。',
+    'lead': '看一张图，收一条短信，得到一份签名凭证。',
     'steps': '步骤',
     'step.phone': '手机号',
     'step.code': '验证码',
@@ -93,11 +93,11 @@ const STRINGS = {
     'phone': '手机号',
     'phone.hint': '带不带 +86 都可以。',
     'answer': '图形验证',
-    'answer.hint': '从小圆圈出发,沿着它的线走,按线经过的先后顺序输入字符。',
+    'answer.hint': '从小圆圈出发，沿着线走，按经过的先后顺序输入字符。',
     'picture.new': '换一张',
-    'picture.alt': '图形验证图片:几个字符由线相连,其中一条线从小圆圈开始。请把答案填入下方输入框。',
+    'picture.alt': '图形验证图片：几个字符由线相连，其中一条线从小圆圈开始。请把答案填入下方输入框。',
     'picture.failed': '图片没有加载出来。',
-    'picture.replaced': '图片已过期,换了一张新的。',
+    'picture.replaced': '图片已过期，换了一张新的。',
     'send': '发送验证码',
     'sending': '正在发送…',
 
@@ -116,21 +116,21 @@ const STRINGS = {
     'start-over': '重新开始',
 
     'proved': '{phone} 验证通过',
-    'claims': '声明(claims)',
-    'header': '头部(header)',
+    'claims': '声明（claims）',
+    'header': '头部（header）',
     'token': '完整的令牌',
     'token.life': '有效期至 {time}。',
     'token.strange': '这个令牌不是本页能读懂的 JWT。',
     'signature.checking': '正在核对签名…',
-    'signature.valid': '签名有效 ✓ — 已在本浏览器中用公布的公钥核对(Ed25519)。',
+    'signature.valid': '签名有效 ✓ — 已在本浏览器中用公布的公钥核对（Ed25519）。',
     'signature.invalid': '签名无效 ✗ — 请勿信任这个令牌。',
-    'signature.no-key': '公布的公钥中没有这个令牌所用的密钥,请勿信任。',
-    'signature.unsupported': '本浏览器无法核对 Ed25519 签名。你的服务器可以:公钥在 /.well-known/jwks.json。',
-    'signature.unreachable': '没能取到公布的公钥,签名未核对。',
+    'signature.no-key': '公布的公钥中没有这个令牌所用的密钥，请勿信任。',
+    'signature.unsupported': '本浏览器无法核对 Ed25519 签名。你的服务器可以：公钥在 /.well-known/jwks.json。',
+    'signature.unreachable': '没能取到公布的公钥，签名未核对。',
 
-    'inbox.hint': '这是演示:模拟通道不会真的发出短信,验证码在',
+    'inbox.hint': '这是演示：模拟通道不会真的发出短信，验证码在',
     'inbox.link': '收件箱',
-    'new-tab': '(在新标签页打开)',
+    'new-tab': '（在新标签页打开）',
     'health': '健康状态',
 
     'missing.phone': '请输入手机号。',
@@ -138,24 +138,24 @@ const STRINGS = {
     'missing.code': '请输入短信中的验证码。',
 
     'problem.invalid-request': '服务器没有看懂这个请求。',
-    'problem.invalid-phone': '这不像一个手机号,请检查一下。',
+    'problem.invalid-phone': '这不像一个手机号，请检查一下。',
     'problem.country-not-allowed': '这里暂不支持该国家或地区的号码。',
     'problem.challenge-required': '请先完成图形验证。',
-    'problem.challenge-wrong': '图形验证不对,已换了一张。',
-    'problem.challenge-expired': '图片已过期或已用过,已换了一张。',
+    'problem.challenge-wrong': '图形验证不对，已换了一张。',
+    'problem.challenge-expired': '图片已过期或已用过，已换了一张。',
     'problem.throttled': '操作太频繁了。',
-    'problem.locked': '错误次数过多,该号码已暂时锁定。',
-    'problem.verification-not-found': '验证码已过期、已使用,或已被新的验证码取代。请重新开始。',
+    'problem.locked': '错误次数过多，该号码已暂时锁定。',
+    'problem.verification-not-found': '验证码已过期、已使用，或已被新的验证码取代。请重新开始。',
     'problem.wrong-code': '验证码不对。',
-    'problem.wrong-code.last': '验证码不对,次数也已用完。请重新开始。',
-    'problem.idempotency-mismatch': '这个请求和之前的混淆了,请再试一次。',
-    'problem.idempotency-in-flight': '上一个请求还在处理,请稍后再试。',
-    'problem.unauthorized': '本页的密钥未被接受。请刷新页面;若仍不行,请检查密钥及其允许的来源。',
-    'problem.unavailable': '服务暂时无法响应,请稍后再试。',
-    'problem.offline': '连接不上服务器,请再试一次。',
+    'problem.wrong-code.last': '验证码不对，次数也已用完。请重新开始。',
+    'problem.idempotency-mismatch': '这个请求和之前的混淆了，请再试一次。',
+    'problem.idempotency-in-flight': '上一个请求还在处理，请稍后再试。',
+    'problem.unauthorized': '本页的密钥未被接受。请刷新页面；若仍不行，请检查密钥及其允许的来源。',
+    'problem.unavailable': '服务暂时无法响应，请稍后再试。',
+    'problem.offline': '连接不上服务器，请再试一次。',
     'problem.unknown': '出了点问题。',
-    'problem.demo-off': '演示页需要开发者入口:请用 “countersign dev” 启动服务。',
-    'problem.expired': '验证码已过期,请重新开始。',
+    'problem.demo-off': '演示页需要开发者入口：请用 “countersign dev” 启动服务。',
+    'problem.expired': '验证码已过期，请重新开始。',
     'retry': '请在 {time} 之后再试。',
     'retry.now': '现在可以再试了。',
   },
@@ -217,6 +217,9 @@ function firstLanguage() {
   if (kept in STRINGS) return kept;
   return /^zh\b/i.test(navigator.language) ? 'zh' : 'en';
 }
+
+/** A number is one word: it must not be broken at its spaces. */
+const unbroken = (phone) => String(phone).replaceAll(' ', '\u00a0');
 
 function say(line, values = {}) {
   const sentence = STRINGS[state.language][line] ?? line;
@@ -648,8 +651,9 @@ function errorSentence({ line, detail, retryAt }) {
   const known = line in STRINGS[state.language];
   // An unreadable request is a matter for the developer, who needs the server's own words.
   const own = line === 'problem.invalid-request' ? detail : null;
-  const parts = [known ? say(line) : (detail ?? say('problem.unknown')), own, retryAt && say('retry', { time: moment(retryAt - clockAhead) })];
-  return parts.filter(Boolean).join(state.language === 'zh' ? '' : ' ');
+  const sentence = known ? say(line) : (detail ?? say('problem.unknown'));
+  const wait = retryAt && say('retry', { time: moment(retryAt - clockAhead) });
+  return [sentence, own, wait].filter(Boolean).join(state.language === 'zh' ? '' : ' ');
 }
 
 // ---- drawing --------------------------------------------------------------------------------
@@ -715,7 +719,7 @@ function drawMessages() {
 function drawVerification() {
   if (!state.verification) return;
   const { phone, checks_left: checksLeft } = state.verification;
-  put('heading-code', say('code.sent', { phone }));
+  put('heading-code', say('code.sent', { phone: unbroken(phone) }));
   put('checks-left', typeof checksLeft === 'number' ? say('checks-left', { count: checksLeft }) : '');
 }
 
@@ -723,7 +727,7 @@ function drawProof() {
   if (!state.proof) return;
   const { token, header, claims, verdict } = state.proof;
   const pretty = (json) => (json === null ? say('token.strange') : JSON.stringify(json, null, 2));
-  put('proved', say('proved', { phone: state.verification.phone }));
+  put('proved', say('proved', { phone: unbroken(state.verification.phone) }));
   put('token-claims', pretty(claims));
   put('token-header', pretty(header));
   put('token', String(token));

@@ -12,7 +12,7 @@ use super::problem::{Kind, Problem};
 use crate::domain::challenge::is_name;
 use crate::providers::simulated::{INBOX_MAX, Script};
 
-/// Messages that are shown where no `max` is asked for.
+/// Messages that are shown where no `limit` is asked for.
 const SHOWN: usize = 1000;
 
 #[derive(Serialize)]
@@ -28,7 +28,7 @@ pub(super) struct Message {
 #[derive(Deserialize)]
 pub(super) struct Filter {
     phone: Option<String>,
-    max: Option<usize>,
+    limit: Option<usize>,
 }
 
 pub(super) async fn demo(State(doors): State<Doors>) -> Json<Value> {
@@ -41,7 +41,7 @@ pub(super) async fn messages(
     Query(filter): Query<Filter>,
 ) -> Json<Vec<Message>> {
     let Some(dev) = &doors.settings.dev else { return Json(Vec::new()) };
-    let max = filter.max.unwrap_or(SHOWN).min(INBOX_MAX);
+    let max = filter.limit.unwrap_or(SHOWN).min(INBOX_MAX);
     let clock = doors.verifier.clock();
     let shown = dev.simulator.inbox(filter.phone.as_deref(), max).into_iter().map(|message| {
         let at = clock.shown(message.at).to_string();

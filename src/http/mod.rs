@@ -30,7 +30,7 @@ use crate::providers::simulated::Simulator;
 use crate::store::Store;
 use crate::verifier::Verifier;
 
-pub use seed::Codes;
+pub use seed::{Codes, Settings as SeedSettings};
 
 /// What the doors go by.
 #[derive(Clone)]

@@ -1,0 +1,35 @@
+# What a person types here. `just --list` shows these lines; CONTRIBUTING.md says more.
+
+# All that CI holds: formats, lints, tests, docs, licences, spelling, generated files.
+check:
+    ./check
+
+# The tests, or those whose name holds a word: `just test kill`.
+test *words:
+    cargo test --locked --no-fail-fast {{ words }}
+
+# The server is killed in mid-flight, again and again; nothing confirmed may be lost.
+kills times="200":
+    COUNTERSIGN_KILLS={{ times }} cargo test --locked --test it kill -- --nocapture
+
+# Countersign beside the stack it replaces: figures and how they came about in bench/README.md.
+bench *options:
+    python3 bench/run.py {{ options }}
+
+# Formats the sources.
+fmt:
+    cargo fmt
+
+# Writes docs/openapi.json anew, from the handlers.
+openapi:
+    mkdir -p target
+    cargo run --locked --quiet -- openapi > target/openapi.json
+    cp target/openapi.json docs/openapi.json
+
+# The documentation of the code, in the browser.
+docs:
+    cargo doc --locked --no-deps --document-private-items --open
+
+# One binary that needs nothing on the machine it runs on.
+static:
+    RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target x86_64-unknown-linux-gnu

@@ -1,0 +1,182 @@
+//! The wiring: what is built out of a configuration, what runs, and how it stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::chance::OsChance;
+use crate::clock::Clock;
+use crate::config::{Config, ProviderConfig};
+use crate::dispatcher::{Dispatcher, HANDOFFS_MAX};
+use crate::http::auth::Tenants;
+use crate::http::{self, Dev, Doors};
+use crate::keys::{self, Keys};
+use crate::providers::simulated::{Simulated, Simulator};
+use crate::providers::yuntongxun::Yuntongxun;
+use crate::providers::{Provider, Providers, transport};
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::verifier::{Handoff, Verifier};
+
+/// How long requests and calls under way may take to finish when the server stops.
+const DRAIN: Duration = Duration::from_secs(9);
+/// How often the metrics are tidied and the key file is looked at.
+const UPKEEP: Duration = Duration::from_secs(2);
+
+/// A server that is built and listens, and has not begun.
+pub struct App {
+    listener: TcpListener,
+    doors: Doors,
+    dispatcher: Dispatcher,
+    handoffs: mpsc::Receiver<Handoff>,
+    verifier: Verifier,
+    keys: Keys,
+    config: Config,
+    metrics: PrometheusHandle,
+}
+
+impl App {
+    /// Opens the store, reads the keys, makes the providers, and binds the port.
+    pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!("cannot listen on {}: is another server there?", config.listen)
+        })?;
+        let opened = SqliteStore::open(&config.store_path, Clock::resumed)?;
+        let clock = opened.clock();
+        let store: Arc<dyn Store> = Arc::new(opened);
+        let ring = keys::load_or_make(&config.key_path, clock.wall(), &mut OsChance)?;
+        let keys = Keys::new(ring);
+        let simulator = Arc::new(Simulator::default());
+        let providers = providers(&config, &simulator, &clock)?;
+        let (sender, handoffs) = mpsc::channel(HANDOFFS_MAX);
+        let verifier = Verifier::new(
+            Arc::clone(&store),
+            clock.clone(),
+            keys.clone(),
+            config.policy.clone(),
+            &config.public_url,
+            sender,
+        );
+        let dispatcher =
+            Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers));
+        let settings = settings(&config, simulator);
+        let (verbs, metrics_handle) = (verifier.clone(), metrics.clone());
+        let inner =
+            http::Inner { verifier: verbs, store, providers, metrics: metrics_handle, settings };
+        let doors = Doors::new(inner);
+        Ok(Self { listener, doors, dispatcher, handoffs, verifier, keys, config, metrics })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> anyhow::Result<std::net::SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Works until it is stopped. Then it takes no more connections, finishes what is under way,
+    /// and ends within ten seconds; what is not finished by then waits in the store.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let doors_closed = CancellationToken::new();
+        let serving = http::server::serve(self.listener, http::router(self.doors), stop.clone());
+        let last_out = doors_closed.clone();
+        tasks.spawn(async move {
+            serving.await;
+            last_out.cancel();
+        });
+        // The dispatcher goes on until the last request is answered: it may accept a message.
+        tasks.spawn(self.dispatcher.clone().run(self.handoffs, doors_closed));
+        tasks.spawn(self.dispatcher.pull_receipts(self.verifier, stop.clone()));
+        tasks.spawn(upkeep(self.keys, self.config, self.metrics, stop.clone()));
+        let first = tasks.join_next().await; // Whichever ends first, half a server is worse than none.
+        if !stop.is_cancelled() {
+            tracing::error!(?first, "a part of the server ended by itself");
+        }
+        stop.cancel();
+        let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!("not everything finished in time; the rest waits in the store");
+        }
+    }
+}
+
+fn providers(
+    config: &Config,
+    simulator: &Arc<Simulator>,
+    clock: &Clock,
+) -> anyhow::Result<Providers> {
+    let client = transport::client()?;
+    let provider = |config: &ProviderConfig| -> Arc<dyn Provider> {
+        match config {
+            ProviderConfig::Simulated { name } => {
+                Arc::new(Simulated::new(name.clone(), Arc::clone(simulator), clock.clone()))
+            }
+            ProviderConfig::Yuntongxun(settings) => {
+                Arc::new(Yuntongxun::new(settings.clone(), client.clone(), clock.clone()))
+            }
+        }
+    };
+    Ok(config.providers.iter().map(provider).collect())
+}
+
+/// One provider by itself, for `send-test` and `doctor`.
+pub fn provider(config: &ProviderConfig, clock: &Clock) -> anyhow::Result<Arc<dyn Provider>> {
+    Ok(match config {
+        ProviderConfig::Simulated { name } => {
+            Arc::new(Simulated::new(name.clone(), Arc::default(), clock.clone()))
+        }
+        ProviderConfig::Yuntongxun(settings) => {
+            Arc::new(Yuntongxun::new(settings.clone(), transport::client()?, clock.clone()))
+        }
+    })
+}
+
+fn settings(config: &Config, simulator: Arc<Simulator>) -> http::Settings {
+    let mut tenants = Tenants::default();
+    for tenant in &config.tenants {
+        let secret = tenant.secret_key.expose_secret();
+        tenants.add(tenant.tenant.clone(), secret, tenant.publishable_key.as_deref());
+    }
+    let publishable_key = config.tenants.iter().find_map(|tenant| tenant.publishable_key.clone());
+    let seed = config.seed.clone().map(|(tenant, codes)| http::SeedSettings { tenant, codes });
+    http::Settings {
+        phones: config.phones.clone(),
+        public_url: config.public_url.clone(),
+        proxies: config.proxies.clone(),
+        tenants,
+        seed,
+        dev: config.dev.then_some(Dev { simulator, publishable_key }),
+    }
+}
+
+/// Takes up rotated keys, and keeps the metrics' memory in bounds.
+async fn upkeep(
+    keys: Keys,
+    config: Config,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) {
+    let mut every = tokio::time::interval(UPKEEP);
+    let names = |keys: &Keys| format!("{:?}", keys.ring());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        metrics.run_upkeep();
+        match keys::load(&config.key_path, Clock::machine().wall()) {
+            Ok(ring) if format!("{ring:?}") != names(&keys) => {
+                tracing::info!(keys = ?ring, "the keys were rotated");
+                keys.replace(ring);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the key file cannot be read; the keys in use stay"),
+        }
+    }
+}

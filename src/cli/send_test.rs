@@ -1,0 +1,55 @@
+//! `send-test`: one message through a provider, its answer explained.
+
+use anyhow::Context;
+
+use crate::app;
+use crate::chance::{Chance, OsChance};
+use crate::clock::{Clock, MINUTE};
+use crate::config::Config;
+use crate::domain::code::Code;
+use crate::domain::outcome::Action;
+use crate::domain::phone::Phone;
+use crate::message;
+use crate::providers::Message;
+
+pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow::Result<()> {
+    let phone = Phone::parse(to, &config.phones).with_context(|| format!("--to {to}"))?;
+    let mut candidates = config.providers.iter();
+    let chosen = match name {
+        None => candidates.next(),
+        Some(name) => candidates.find(|provider| provider.name() == name),
+    };
+    let known: Vec<_> = config.providers.iter().map(|provider| provider.name()).collect();
+    let chosen = chosen.with_context(|| format!("--provider: known are {}", known.join(", ")))?;
+    let provider = app::provider(chosen, &Clock::machine())?;
+    let code = Code::draw(config.policy.code_digits, &mut OsChance);
+    let minutes = u32::try_from(config.policy.code_ttl / MINUTE).unwrap_or(1).max(1);
+    let mut reference = [0; 16];
+    OsChance.fill(&mut reference);
+    let text = message::text("zh", &code, minutes);
+    let reference = hex::encode(reference);
+    println!("sending a test code to {} through {} …", phone.masked(), chosen.name());
+    let message = Message { phone, code, minutes, text, reference };
+    let outcome = provider.send(&message).await;
+    println!("  answer   {} (code {})", outcome.class, outcome.vendor_code);
+    if let Some(id) = &outcome.message_id {
+        println!("  message  {id}");
+    }
+    println!("  advice   {}", outcome.class.advice());
+    if let Some(hint) = chosen_hint(chosen.kind(), &outcome.vendor_code) {
+        println!("  vendor   {hint}");
+    }
+    let taken = outcome.class.action() == Action::Done;
+    anyhow::ensure!(taken, "the provider did not take the message");
+    Ok(())
+}
+
+/// What the vendor's own code means, where its dialect knows.
+pub(super) fn chosen_hint(kind: &str, code: &str) -> Option<String> {
+    if kind != "yuntongxun" {
+        return None;
+    }
+    let entry = crate::providers::yuntongxun::errors::lookup(code)?;
+    let hint = entry.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+    Some(format!("{} {}{hint}", entry.first, entry.meaning))
+}

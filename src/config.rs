@@ -1,0 +1,331 @@
+//! Configuration in two stages: as typed, then as resolved and checked.
+//!
+//! The defaults are `config/default.toml`, embedded. A file comes on top of them, and environment
+//! variables on top of that. Every mistake is told with the key it was made at and what to write
+//! instead; all that can be found at once are found at once.
+
+mod layers;
+mod typed;
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use crate::clock::{Millis, SECOND};
+use crate::domain::code::DIGITS;
+use crate::domain::phone::{PhoneRules, Region};
+use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
+use crate::http::auth::Tenant;
+use crate::http::client_ip::TrustedProxies;
+use crate::http::Codes;
+use crate::providers::yuntongxun;
+
+pub use layers::DEFAULTS;
+use typed::{Typed, TypedProvider, TypedTenant};
+
+/// The configuration, resolved.
+#[derive(Clone)]
+pub struct Config {
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// How others reach it.
+    pub public_url: String,
+    /// Whose forwarding headers are believed.
+    pub proxies: TrustedProxies,
+    /// The embedded store's file.
+    pub store_path: PathBuf,
+    /// The key file.
+    pub key_path: PathBuf,
+    /// Whether the developer's door is open.
+    pub dev: bool,
+    /// Which numbers are taken.
+    pub phones: PhoneRules,
+    /// The numbers in force.
+    pub policy: Policy,
+    /// The seed's door: its tenant and codes.
+    pub seed: Option<(String, Codes)>,
+    /// Whether logs are JSON.
+    pub log_json: bool,
+    /// What is logged.
+    pub log_filter: String,
+    /// Who carries messages, in order.
+    pub providers: Vec<ProviderConfig>,
+    /// Who uses the native door.
+    pub tenants: Vec<TenantConfig>,
+}
+
+/// A provider, resolved.
+#[derive(Clone)]
+pub enum ProviderConfig {
+    /// Yuntongxun.
+    Yuntongxun(yuntongxun::Settings),
+    /// The simulated one.
+    Simulated {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl ProviderConfig {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Yuntongxun(settings) => &settings.name,
+            Self::Simulated { name } => name,
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Yuntongxun(_) => "yuntongxun",
+            Self::Simulated { .. } => "simulated",
+        }
+    }
+}
+
+/// A tenant with its keys.
+#[derive(Clone)]
+pub struct TenantConfig {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The key for servers.
+    pub secret_key: SecretString,
+    /// The key for browsers.
+    pub publishable_key: Option<String>,
+}
+
+/// Everything that is wrong, each with its key.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Mistakes(pub Vec<String>);
+
+impl Config {
+    /// Reads and resolves: the defaults, this file, these environment variables.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Mistakes> {
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+                Mistakes(vec![format!("{}: {error}", path.display())])
+            })?,
+            None => String::new(),
+        };
+        let typed = layers::read(&text, environment).map_err(|mistake| {
+            let place = file.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+            Mistakes(vec![format!("{place}{mistake}")])
+        })?;
+        Self::resolve(typed)
+    }
+
+    fn resolve(typed: Typed) -> Result<Self, Mistakes> {
+        let mut wrong = Vec::new();
+        let mut check = |holds: bool, mistake: String| {
+            if !holds {
+                wrong.push(mistake);
+            }
+        };
+        let listen = typed.listen.parse::<SocketAddr>();
+        check(listen.is_ok(), format!("listen: \"{}\" is not an address and port", typed.listen));
+        let listen = listen.unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 8000)));
+        let url = typed.public_url.trim_end_matches('/').to_owned();
+        let is_url = url.starts_with("http://") || url.starts_with("https://");
+        check(is_url, format!("public_url: \"{url}\" must begin with http:// or https://"));
+        check(
+            !typed.dev.enabled || listen.ip().is_loopback(),
+            "dev.enabled: the developer's door shows codes, so `listen` must be a loopback \
+             address such as 127.0.0.1"
+                .to_owned(),
+        );
+        check(
+            typed.store.kind != "redis",
+            "store.kind: \"redis\" comes in a later release; use \"embedded\"".to_owned(),
+        );
+        check(
+            ["embedded", "redis"].contains(&typed.store.kind.as_str()),
+            format!("store.kind: \"{}\" is not \"embedded\"", typed.store.kind),
+        );
+        check(!typed.store.path.is_empty(), "store.path: name a file".to_owned());
+        check(
+            ["text", "json"].contains(&typed.log.format.as_str()),
+            format!("log.format: \"{}\" is neither \"text\" nor \"json\"", typed.log.format),
+        );
+        check(
+            tracing_subscriber::EnvFilter::try_new(&typed.log.filter).is_ok(),
+            format!("log.filter: \"{}\" cannot be read", typed.log.filter),
+        );
+        let proxies: Vec<_> = typed
+            .trusted_proxies
+            .iter()
+            .filter_map(|text| network(text).map_err(|mistake| check(false, mistake)).ok())
+            .collect();
+        let phones = phones(&typed, &mut check);
+        let policy = policy(&typed, &mut check);
+        let providers = providers(typed.providers, &mut check);
+        let tenants = tenants(typed.tenants, &mut check);
+        let seed_tenant = typed.seed_api.tenant.clone();
+        check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
+        if !wrong.is_empty() {
+            return Err(Mistakes(wrong));
+        }
+        let store_path = PathBuf::from(&typed.store.path);
+        let key_path = match typed.keys.file.as_str() {
+            "" => PathBuf::from(format!("{}.keys", typed.store.path)),
+            file => PathBuf::from(file),
+        };
+        Ok(Self {
+            listen,
+            public_url: url,
+            proxies: TrustedProxies::new(proxies),
+            store_path,
+            key_path,
+            dev: typed.dev.enabled,
+            phones,
+            policy,
+            seed: typed.seed_api.enabled.then_some((seed_tenant, typed.seed_api.codes)),
+            log_json: typed.log.format == "json",
+            log_filter: typed.log.filter,
+            providers,
+            tenants,
+        })
+    }
+}
+
+type Check<'a> = dyn FnMut(bool, String) + 'a;
+
+fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let single = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    text.parse().or_else(|_| single()).map_err(|_| {
+        format!("trusted_proxies: \"{text}\" is not a network such as 10.0.0.0/8")
+    })
+}
+
+fn phones(typed: &Typed, check: &mut Check<'_>) -> PhoneRules {
+    let mut region = |key: &str, text: &str| {
+        let parsed = text.parse::<Region>();
+        if let Err(error) = &parsed {
+            check(false, format!("{key}: {error}"));
+        }
+        parsed.unwrap_or(Region::CN)
+    };
+    let default_region = region("phone.default_region", &typed.phone.default_region);
+    let countries: BTreeSet<_> =
+        typed.phone.countries.iter().map(|text| region("phone.countries", text)).collect();
+    check(!countries.is_empty(), "phone.countries: list at least one country".to_owned());
+    PhoneRules { default_region, countries }
+}
+
+fn policy(typed: &Typed, check: &mut Check<'_>) -> Policy {
+    let (code, limits) = (&typed.code, &typed.limits);
+    let mut within = |key: &str, value: u64, low: u64, high: u64| {
+        let fits = (low..=high).contains(&value);
+        check(fits, format!("{key}: {value} is not within {low} to {high}"));
+    };
+    within("code.digits", code.digits.into(), (*DIGITS.start()).into(), (*DIGITS.end()).into());
+    let ttl = (u64::from(*CODE_TTL_SECONDS.start()), u64::from(*CODE_TTL_SECONDS.end()));
+    within("code.ttl_seconds", code.ttl_seconds.into(), ttl.0, ttl.1);
+    let checks = (u64::from(*CHECKS_MAX.start()), u64::from(*CHECKS_MAX.end()));
+    within("code.checks_max", code.checks_max.into(), checks.0, checks.1);
+    let gap = (u64::from(*GAP_SECONDS.start()), u64::from(*GAP_SECONDS.end()));
+    within("limits.phone_gap_seconds", limits.phone_gap_seconds.into(), gap.0, gap.1);
+    let most = u64::from(u32::MAX);
+    within("limits.phone_per_hour", limits.phone_per_hour.into(), 1, most);
+    within("limits.phone_per_day", limits.phone_per_day.into(), 1, most);
+    within("limits.address_per_hour", limits.address_per_hour.into(), 1, most);
+    Policy {
+        code_digits: code.digits,
+        code_ttl: Millis::from(code.ttl_seconds) * SECOND,
+        checks_max: code.checks_max,
+        phone_gap: Millis::from(limits.phone_gap_seconds) * SECOND,
+        phone_per_hour: limits.phone_per_hour,
+        phone_per_day: limits.phone_per_day,
+        address_per_hour: limits.address_per_hour,
+    }
+}
+
+fn providers(typed: Vec<TypedProvider>, check: &mut Check<'_>) -> Vec<ProviderConfig> {
+    check(
+        !typed.is_empty(),
+        "providers: none is configured, so nothing could be sent; add a [[providers]] table \
+         (kind = \"yuntongxun\", or \"simulated\" to try things out)"
+            .to_owned(),
+    );
+    let mut names = HashSet::new();
+    let mut resolved = Vec::new();
+    for (place, provider) in typed.into_iter().enumerate() {
+        let at = format!("providers[{place}]");
+        check(is_id(&provider.name), format!("{at}.name: 1 to 64 letters, digits, - and _"));
+        let fresh = names.insert(provider.name.clone());
+        check(fresh, format!("{at}.name: \"{}\" is taken already", provider.name));
+        match provider.kind.as_str() {
+            "simulated" => resolved.push(ProviderConfig::Simulated { name: provider.name }),
+            "yuntongxun" => {
+                let settings = yuntongxun::Settings {
+                    name: provider.name,
+                    base_url: provider.base_url.unwrap_or_else(|| yuntongxun::BASE_URL.to_owned()),
+                    account_sid: provider.account_sid,
+                    auth_token: provider.auth_token,
+                    app_id: provider.app_id,
+                    template_id: provider.template_id.unwrap_or_else(|| "1".to_owned()),
+                };
+                if let Err(unfit) = settings.check() {
+                    check(false, format!("{at}.{}: {}", unfit.key, unfit.advice));
+                }
+                resolved.push(ProviderConfig::Yuntongxun(settings));
+            }
+            other => {
+                let known = "\"yuntongxun\" and \"simulated\"";
+                check(false, format!("{at}.kind: \"{other}\" is not known; known are {known}"));
+            }
+        }
+    }
+    resolved
+}
+
+fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> {
+    use secrecy::ExposeSecret;
+    let (mut ids, mut keys, mut resolved) = (HashSet::new(), HashSet::new(), Vec::new());
+    for (place, tenant) in typed.into_iter().enumerate() {
+        let at = format!("tenants[{place}]");
+        check(is_id(&tenant.id), format!("{at}.id: 1 to 64 letters, digits, - and _"));
+        check(ids.insert(tenant.id.clone()), format!("{at}.id: \"{}\" is taken", tenant.id));
+        let secret = tenant.secret_key.expose_secret();
+        check(
+            secret.starts_with("sk_") && secret.len() >= 8,
+            format!("{at}.secret_key: begins with sk_; make one with `countersign keys api-key`"),
+        );
+        check(keys.insert(secret.to_owned()), format!("{at}.secret_key: is another's, too"));
+        if let Some(key) = &tenant.publishable_key {
+            let fits = key.starts_with("pk_") && key.len() >= 8;
+            check(fits, format!("{at}.publishable_key: begins with pk_"));
+            check(keys.insert(key.clone()), format!("{at}.publishable_key: is another's, too"));
+        }
+        let known = ["browsers", "always"].contains(&tenant.challenge.as_str());
+        check(known, format!("{at}.challenge: \"browsers\" or \"always\""));
+        for origin in &tenant.origins {
+            let plain = origin.matches('/').count() == 2 && origin.contains("://");
+            check(plain, format!("{at}.origins: \"{origin}\" is not like https://shop.example"));
+        }
+        resolved.push(TenantConfig {
+            tenant: Tenant {
+                id: tenant.id,
+                origins: tenant.origins,
+                challenge_always: tenant.challenge == "always",
+            },
+            secret_key: tenant.secret_key,
+            publishable_key: tenant.publishable_key,
+        });
+    }
+    resolved
+}
+
+fn is_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests;

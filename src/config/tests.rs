@@ -1,0 +1,97 @@
+use super::*;
+
+const SIMULATED: &str = "[[providers]]\nname = \"sim\"\nkind = \"simulated\"\n";
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("countersign.toml");
+    std::fs::write(&path, text).unwrap();
+    let environment =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(Some(&path), environment).map_err(|mistakes| mistakes.to_string())
+}
+
+fn mistakes(text: &str) -> String {
+    load(&format!("{text}\n{SIMULATED}"), &[]).err().expect("this is a mistake")
+}
+
+#[test]
+fn the_defaults_need_only_a_provider() {
+    let config = load(SIMULATED, &[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.policy.code_ttl, 300_000);
+    assert_eq!(config.key_path, PathBuf::from("countersign.db.keys"));
+    assert!(load("", &[]).err().unwrap().contains("providers: none is configured"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest_known_one() {
+    for (text, expected) in [
+        ("listem = \"x\"", "listem: there is no such setting; did you mean listen?"),
+        ("[code]\ndigit = 6", "code.digit: there is no such setting; did you mean code.digits?"),
+        ("[[tenants]]\nid = \"a\"\nsecret = \"sk_x\"", "did you mean tenants[0].secret_key?"),
+    ] {
+        let mistake = mistakes(text);
+        assert!(mistake.contains(expected), "{mistake}");
+    }
+}
+
+#[test]
+fn every_mistake_is_told_at_its_key() {
+    let text = "listen = \"nowhere\"\npublic_url = \"shop\"\ntrusted_proxies = [\"x\"]\n\
+        [code]\ndigits = 4\nttl_seconds = 601\nchecks_max = 0\n[limits]\nphone_gap_seconds = 1\n\
+        [phone]\ncountries = [\"ZZ\"]\n[store]\nkind = \"redis\"\n[log]\nformat = \"xml\"";
+    let told = mistakes(text);
+    for key in [
+        "listen:", "public_url:", "trusted_proxies:", "code.digits:", "code.ttl_seconds:",
+        "code.checks_max:", "limits.phone_gap_seconds:", "phone.countries:", "store.kind:",
+        "log.format:",
+    ] {
+        assert!(told.contains(key), "{key} in {told}");
+    }
+}
+
+#[test]
+fn a_wrong_type_is_told_without_its_value() {
+    let told = mistakes("[[tenants]]\nid = \"a\"\nsecret_key = 66778899");
+    assert!(told.contains("tenants[0].secret_key") && !told.contains("66778899"), "{told}");
+    let broken = mistakes("listen = \"127\npublic_url = sk_verysecret");
+    assert!(broken.contains("line 1") && !broken.contains("verysecret"), "{broken}");
+}
+
+#[test]
+fn the_developers_door_is_refused_outside_loopback() {
+    let told = mistakes("listen = \"0.0.0.0:8000\"\n[dev]\nenabled = true");
+    assert!(told.contains("dev.enabled"), "{told}");
+}
+
+#[test]
+fn the_environment_comes_on_top() {
+    let config = load(SIMULATED, &[
+        ("COUNTERSIGN_LISTEN", "127.0.0.1:9"),
+        ("COUNTERSIGN_LIMITS__PHONE_PER_HOUR", "7"),
+        ("COUNTERSIGN_PHONE__COUNTRIES", "[\"CN\", \"DE\"]"),
+        ("COUNTERSIGN_PROVIDERS__0__NAME", "other"),
+        ("PATH", "/bin"),
+    ])
+    .unwrap();
+    assert_eq!((config.listen.port(), config.policy.phone_per_hour), (9, 7));
+    assert_eq!((config.phones.countries.len(), config.providers[0].name()), (2, "other"));
+    let told = load(SIMULATED, &[("COUNTERSIGN_LIMITS__PHONE_PER_HUOR", "7")]).err().unwrap();
+    assert!(told.contains("limits.phone_per_huor"), "{told}");
+    let told = load(SIMULATED, &[("COUNTERSIGN_LIMITS__PHONE_PER_HOUR", "x y")]).err().unwrap();
+    assert!(told.contains("COUNTERSIGN_LIMITS__PHONE_PER_HOUR"), "{told}");
+}
+
+#[test]
+fn a_secret_may_be_a_file() {
+    use secrecy::ExposeSecret;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "sk_from_a_file\n").unwrap();
+    let tenant = format!("{SIMULATED}[[tenants]]\nid = \"a\"\nsecret_key_file = {secret:?}\n");
+    let config = load(&tenant, &[]).unwrap();
+    assert_eq!(config.tenants[0].secret_key.expose_secret(), "sk_from_a_file");
+    let told = load(&tenant.replace("secret\"", "nowhere\""), &[]).err().unwrap();
+    assert!(told.contains("tenants[0].secret_key_file"), "{told}");
+}

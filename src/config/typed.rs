@@ -1,0 +1,122 @@
+//! The configuration as it is typed: every name here is a name in the file.
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::http::Codes;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Typed {
+    pub(super) listen: String,
+    pub(super) public_url: String,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) store: Store,
+    pub(super) keys: Keys,
+    pub(super) dev: Dev,
+    pub(super) phone: Phone,
+    pub(super) code: Code,
+    pub(super) limits: Limits,
+    pub(super) seed_api: SeedApi,
+    pub(super) log: Log,
+    #[serde(default)]
+    pub(super) providers: Vec<TypedProvider>,
+    #[serde(default)]
+    pub(super) tenants: Vec<TypedTenant>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Store {
+    pub(super) kind: String,
+    pub(super) path: String,
+    #[expect(dead_code, reason = "a contract name; the Redis store comes in a later release")]
+    pub(super) url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keys {
+    pub(super) file: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dev {
+    pub(super) enabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Phone {
+    pub(super) default_region: String,
+    pub(super) countries: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Code {
+    pub(super) digits: u8,
+    pub(super) ttl_seconds: u32,
+    pub(super) checks_max: u8,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) phone_gap_seconds: u32,
+    pub(super) phone_per_hour: u32,
+    pub(super) phone_per_day: u32,
+    pub(super) address_per_hour: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SeedApi {
+    pub(super) enabled: bool,
+    pub(super) tenant: String,
+    pub(super) codes: Codes,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: String,
+    pub(super) filter: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TypedProvider {
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) base_url: Option<String>,
+    #[serde(default)]
+    pub(super) account_sid: String,
+    #[serde(default, deserialize_with = "secret")]
+    pub(super) auth_token: SecretString,
+    #[serde(default)]
+    pub(super) app_id: String,
+    pub(super) template_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TypedTenant {
+    pub(super) id: String,
+    #[serde(default, deserialize_with = "secret")]
+    pub(super) secret_key: SecretString,
+    pub(super) publishable_key: Option<String>,
+    #[serde(default)]
+    pub(super) origins: Vec<String>,
+    #[serde(default = "browsers")]
+    pub(super) challenge: String,
+}
+
+fn browsers() -> String {
+    "browsers".to_owned()
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}

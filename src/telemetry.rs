@@ -1,0 +1,58 @@
+//! Logs and metrics: how they are set up, and the list of all metrics.
+
+use anyhow::Context;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// The bounds of all time histograms, in seconds.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The counters, with what they count.
+const COUNTERS: [(&str, &str); 8] = [
+    ("countersign_requests_total", "HTTP requests, by route and status"),
+    ("countersign_challenges_total", "Challenges minted (native) or pictures shown (seed's door)"),
+    ("countersign_starts_total", "Starts, by outcome: ok, or the reason of the refusal"),
+    ("countersign_resends_total", "Resends, by outcome"),
+    ("countersign_checks_total", "Checks, by outcome: approved, wrong, or the refusal"),
+    ("countersign_tries_total", "Calls to providers, by provider and class of outcome"),
+    ("countersign_deliveries_total", "Settled deliveries, by provider and outcome"),
+    ("countersign_receipts_total", "Receipts pushed by providers, taken or ignored"),
+];
+
+/// The histograms, with what they measure.
+const HISTOGRAMS: [(&str, &str); 5] = [
+    ("countersign_request_seconds", "How long requests took, by route"),
+    ("countersign_store_commit_seconds", "How long a commit of the store took, its flush included"),
+    ("countersign_handoff_seconds", "From acceptance of a message to its first call"),
+    ("countersign_provider_seconds", "How long calls to providers took"),
+    ("countersign_delivery_seconds", "From acceptance of a message until it was settled"),
+];
+
+/// Sets logging up: lines for people or JSON for machines, on standard error.
+pub fn log(json: bool, filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).context("log.filter")?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if json { logs.json().try_init() } else { logs.try_init() };
+    set.map_err(|error| anyhow::anyhow!("logging is set up already: {error}"))
+}
+
+/// Sets metrics up.
+pub fn metrics() -> anyhow::Result<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .context("metric buckets")?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder)
+        .map_err(|_| anyhow::anyhow!("metrics are set up already"))?;
+    for (name, help) in COUNTERS {
+        describe_counter!(name, help);
+    }
+    for (name, help) in HISTOGRAMS {
+        describe_histogram!(name, Unit::Seconds, help);
+    }
+    describe_gauge!("countersign_queue_due", "Deliveries that were due at the last look");
+    Ok(handle)
+}
