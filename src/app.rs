@@ -99,7 +99,8 @@ impl App {
             tracing::error!(?first, "a part of the server ended by itself");
         }
         stop.cancel();
-        let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} });
+        let drained =
+            tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
             tracing::warn!("not everything finished in time; the rest waits in the store");
         }
@@ -156,12 +157,7 @@ fn settings(config: &Config, simulator: Arc<Simulator>) -> http::Settings {
 }
 
 /// Takes up rotated keys, and keeps the metrics' memory in bounds.
-async fn upkeep(
-    keys: Keys,
-    config: Config,
-    metrics: PrometheusHandle,
-    stop: CancellationToken,
-) {
+async fn upkeep(keys: Keys, config: Config, metrics: PrometheusHandle, stop: CancellationToken) {
     let mut every = tokio::time::interval(UPKEEP);
     let names = |keys: &Keys| format!("{:?}", keys.ring());
     loop {
@@ -176,7 +172,9 @@ async fn upkeep(
                 keys.replace(ring);
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the key file cannot be read; the keys in use stay"),
+            Err(error) => {
+                tracing::warn!(%error, "the key file cannot be read; the keys in use stay")
+            }
         }
     }
 }

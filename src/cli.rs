@@ -88,9 +88,8 @@ impl ConfigFile {
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 fn environment() -> impl Iterator<Item = (String, String)> {
     // A name or value that is not Unicode is none of ours.
-    std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    })
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Runs the command that was typed.

@@ -17,9 +17,9 @@ use crate::clock::{Millis, SECOND};
 use crate::domain::code::DIGITS;
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
+use crate::http::Codes;
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
-use crate::http::Codes;
 use crate::providers::yuntongxun;
 
 pub use layers::DEFAULTS;
@@ -109,9 +109,8 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Mistakes> {
         let text = match file {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| {
-                Mistakes(vec![format!("{}: {error}", path.display())])
-            })?,
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| Mistakes(vec![format!("{}: {error}", path.display())]))?,
             None => String::new(),
         };
         let typed = layers::read(&text, environment).map_err(|mistake| {
@@ -198,9 +197,9 @@ type Check<'a> = dyn FnMut(bool, String) + 'a;
 
 fn network(text: &str) -> Result<ipnet::IpNet, String> {
     let single = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-    text.parse().or_else(|_| single()).map_err(|_| {
-        format!("trusted_proxies: \"{text}\" is not a network such as 10.0.0.0/8")
-    })
+    text.parse()
+        .or_else(|_| single())
+        .map_err(|_| format!("trusted_proxies: \"{text}\" is not a network such as 10.0.0.0/8"))
 }
 
 fn phones(typed: &Typed, check: &mut Check<'_>) -> PhoneRules {

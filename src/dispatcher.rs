@@ -190,8 +190,7 @@ impl Dispatcher {
         let began = self.clock.now();
         let limit = Duration::from_millis((CALL_MAX + 500).unsigned_abs());
         let called = tokio::time::timeout(limit, provider.send(&message)).await;
-        let outcome =
-            called.unwrap_or_else(|_| Outcome::of(Class::UnknownOutcome, "timeout"));
+        let outcome = called.unwrap_or_else(|_| Outcome::of(Class::UnknownOutcome, "timeout"));
         let (name, class) = (provider.name().to_owned(), outcome.class.as_str());
         metrics::histogram!("countersign_provider_seconds", "provider" => name.clone())
             .record(seconds(self.clock.now() - began));

@@ -49,7 +49,9 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
             }
         };
         match pulled {
-            Ok(_) => report.good(&what, "it knows the credentials (the template shows in send-test)"),
+            Ok(_) => {
+                report.good(&what, "it knows the credentials (the template shows in send-test)")
+            }
             Err(outcome) => {
                 let hint = chosen_hint(configured.kind(), &outcome.vendor_code).unwrap_or_default();
                 let told = format!("{} — {} {hint}", outcome.class, outcome.class.advice());

@@ -22,8 +22,7 @@ pub(super) fn read(
         format!("line {line}: {}", error.message())
     })?;
     merge(&mut table, over);
-    let mut given: Vec<_> =
-        environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let mut given: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     given.sort();
     for (name, value) in given {
         let path = name[PREFIX.len()..].to_ascii_lowercase();
@@ -62,9 +61,9 @@ fn set(table: &mut Table, path: &[&str], text: &str) -> Result<(), String> {
             Value::Array(list) => {
                 let place = rest.next().and_then(|place| place.parse::<usize>().ok());
                 let entry = place.and_then(|place| list.get_mut(place));
-                entry.and_then(Value::as_table_mut).ok_or_else(|| {
-                    format!("{key} has no such entry; the first is {key}__0")
-                })?
+                entry
+                    .and_then(Value::as_table_mut)
+                    .ok_or_else(|| format!("{key} has no such entry; the first is {key}__0"))?
             }
             _ => return Err(format!("{key} is a setting, not a section")),
         };
@@ -76,7 +75,9 @@ fn set(table: &mut Table, path: &[&str], text: &str) -> Result<(), String> {
             .parse::<Table>()
             .ok()
             .and_then(|mut table| table.remove("value"))
-            .ok_or_else(|| "write the value as in the file, such as 5, true or [\"CN\"]".to_owned())?,
+            .ok_or_else(|| {
+                "write the value as in the file, such as 5, true or [\"CN\"]".to_owned()
+            })?,
     };
     here.insert((*last).to_owned(), value);
     Ok(())

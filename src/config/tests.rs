@@ -43,8 +43,15 @@ fn every_mistake_is_told_at_its_key() {
         [phone]\ncountries = [\"ZZ\"]\n[store]\nkind = \"redis\"\n[log]\nformat = \"xml\"";
     let told = mistakes(text);
     for key in [
-        "listen:", "public_url:", "trusted_proxies:", "code.digits:", "code.ttl_seconds:",
-        "code.checks_max:", "limits.phone_gap_seconds:", "phone.countries:", "store.kind:",
+        "listen:",
+        "public_url:",
+        "trusted_proxies:",
+        "code.digits:",
+        "code.ttl_seconds:",
+        "code.checks_max:",
+        "limits.phone_gap_seconds:",
+        "phone.countries:",
+        "store.kind:",
         "log.format:",
     ] {
         assert!(told.contains(key), "{key} in {told}");
@@ -67,13 +74,16 @@ fn the_developers_door_is_refused_outside_loopback() {
 
 #[test]
 fn the_environment_comes_on_top() {
-    let config = load(SIMULATED, &[
-        ("COUNTERSIGN_LISTEN", "127.0.0.1:9"),
-        ("COUNTERSIGN_LIMITS__PHONE_PER_HOUR", "7"),
-        ("COUNTERSIGN_PHONE__COUNTRIES", "[\"CN\", \"DE\"]"),
-        ("COUNTERSIGN_PROVIDERS__0__NAME", "other"),
-        ("PATH", "/bin"),
-    ])
+    let config = load(
+        SIMULATED,
+        &[
+            ("COUNTERSIGN_LISTEN", "127.0.0.1:9"),
+            ("COUNTERSIGN_LIMITS__PHONE_PER_HOUR", "7"),
+            ("COUNTERSIGN_PHONE__COUNTRIES", "[\"CN\", \"DE\"]"),
+            ("COUNTERSIGN_PROVIDERS__0__NAME", "other"),
+            ("PATH", "/bin"),
+        ],
+    )
     .unwrap();
     assert_eq!((config.listen.port(), config.policy.phone_per_hour), (9, 7));
     assert_eq!((config.phones.countries.len(), config.providers[0].name()), (2, "other"));

@@ -298,6 +298,9 @@ impl Delivery {
         };
         if !goes_on {
             let surely_not_sent = self.surely_not_sent();
+            // A refusal after an unknown outcome does not undo it: the message may be on its way,
+            // and its receipt is still welcome.
+            let class = if surely_not_sent { class } else { Class::UnknownOutcome };
             self.stage = Stage::Failed { class, at: now };
             return Settled::Ended { surely_not_sent };
         }

@@ -46,8 +46,7 @@ impl Tenants {
         self.origins.extend(tenant.origins.iter().cloned());
         let tenant = Arc::new(tenant);
         let secret = (digest_of(secret), (Arc::clone(&tenant), KeyKind::Secret));
-        let publishable =
-            publishable.map(|key| (digest_of(key), (tenant, KeyKind::Publishable)));
+        let publishable = publishable.map(|key| (digest_of(key), (tenant, KeyKind::Publishable)));
         [Some(secret), publishable]
             .into_iter()
             .flatten()
@@ -131,11 +130,8 @@ pub(super) async fn cors(State(doors): State<Doors>, request: Request, next: Nex
         .and_then(|origin| HeaderValue::from_str(origin).ok());
     let preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if preflight {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        next.run(request).await
-    };
+    let mut response =
+        if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = listed {

@@ -43,7 +43,11 @@ pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let what = if error.inner().is_data() { "a member is missing, unknown or of another type" } else { "this is not JSON" };
+        let what = if error.inner().is_data() {
+            "a member is missing, unknown or of another type"
+        } else {
+            "this is not JSON"
+        };
         let (line, column) = (error.inner().line(), error.inner().column());
         Problem::invalid(&path, format!("{what} (line {line}, column {column})"))
     })?;

@@ -26,8 +26,7 @@ pub(super) async fn frame(request: Request, next: Next) -> Response {
     let span = tracing::info_span!("request", id);
     let work = async {
         let answered = tokio::time::timeout(REQUEST_MAX, next.run(request)).await;
-        let response =
-            answered.unwrap_or_else(|_| Problem::of(Kind::TimedOut).into_response());
+        let response = answered.unwrap_or_else(|_| Problem::of(Kind::TimedOut).into_response());
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::info!(%method, route, status, ms = took.as_secs_f64() * 1000.0, "answered");
         response

@@ -1,17 +1,17 @@
 //! The front doors. Every route is on this page; handlers translate, and hold no rule.
 
 pub mod auth;
-pub mod client_ip;
-pub mod problem;
-pub mod server;
 mod body;
+pub mod client_ip;
 mod dev;
 mod frame;
 mod health;
 mod native;
 mod pages;
+pub mod problem;
 pub mod receipts;
 mod seed;
+pub mod server;
 
 use std::sync::Arc;
 

@@ -24,10 +24,8 @@ pub(super) async fn receive(
 ) -> Response {
     let provider = doors.providers.iter().find(|provider| provider.name() == name);
     let expected = secret(&doors.verifier.keys().ring(), &name);
-    let known = aws_lc_rs::constant_time::verify_slices_are_equal(
-        expected.as_bytes(),
-        given.as_bytes(),
-    );
+    let known =
+        aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), given.as_bytes());
     let (Some(provider), Ok(()), true) = (provider, known, request.method() == Method::POST) else {
         return Problem::of(Kind::NotFound).into_response();
     };

@@ -274,7 +274,8 @@ async fn fields<T: serde::de::DeserializeOwned + Default>(request: Request) -> R
         return Err(Problem::of(Kind::UnsupportedMediaType));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| Problem::of(Kind::InvalidRequest))?;
-    let uri = format!("/?{}", text.trim()).parse().map_err(|_| Problem::of(Kind::InvalidRequest))?;
+    let uri =
+        format!("/?{}", text.trim()).parse().map_err(|_| Problem::of(Kind::InvalidRequest))?;
     Query::<T>::try_from_uri(&uri)
         .map(|Query(params)| params)
         .map_err(|_| Problem::of(Kind::InvalidRequest))

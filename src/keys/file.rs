@@ -107,8 +107,7 @@ fn read(path: &Path) -> Result<KeyFile, KeyFileError> {
     }
     let text = fs::read(path).map_err(io)?;
     // The parser's words would quote the file: they are left out.
-    serde_json::from_slice(&text)
-        .map_err(|_| KeyFileError::Unreadable(path.display().to_string()))
+    serde_json::from_slice(&text).map_err(|_| KeyFileError::Unreadable(path.display().to_string()))
 }
 
 fn write(path: &Path, file: &KeyFile) -> Result<(), KeyFileError> {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use crate::domain::outcome::{Class, Outcome, Receipt};
 use crate::domain::code::Code;
+pub use crate::domain::outcome::{Class, Outcome, Receipt};
 use crate::domain::phone::Phone;
 
 /// One message to one phone.

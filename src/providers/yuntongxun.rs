@@ -364,7 +364,7 @@ fn receipt(report: &Value) -> Option<Receipt> {
     Some(Receipt {
         reference: word(field("reqId")?, 32)?,
         message_id: word(field("content")?, 64)?,
-        arrived: text_of(field("status")?)? == "0",
+        arrived: word(field("status")?, 16)? == "0",
         vendor_code: code.and_then(|code| word(code, 16)).unwrap_or_else(|| "garbled".to_owned()),
     })
 }
@@ -852,11 +852,7 @@ mod tests {
             {
                 let mut odd_field = whole.clone();
                 odd_field["Request"][field] = odd.clone();
-                let receipts = read_pushed(odd_field.to_string().as_bytes());
-                // A status that is a text, but not "0", is a failure.
-                let failed = field == "status" && odd.is_string();
-                assert_eq!(receipts.len(), usize::from(failed), "{field} {odd}");
-                assert!(!receipts.iter().any(|receipt| receipt.arrived));
+                assert_eq!(read_pushed(odd_field.to_string().as_bytes()), [], "{field} {odd}");
             }
             let mut missing = whole.clone();
             missing["Request"].as_object_mut().unwrap().remove(field);
@@ -1201,6 +1197,9 @@ mod tests {
             .with_max_level(tracing::Level::TRACE)
             .with_writer(move || writer.clone())
             .finish();
+        // While there is only one subscriber, a test on another thread that reaches a log line
+        // first switches the line off for good (tracing's cache of interests). So there are two.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         let guard = tracing::subscriber::set_default(subscriber);
         tracing::info!("the log is open");
         let case = &cases()[0];

@@ -164,12 +164,15 @@ impl Check {
         let (Some(pepper), Some(phone)) = (self.ring.pepper_named(pepper), phone) else {
             return Ok(Self::refused(Refusal::NotFound));
         };
-        let digest = self.guess.digest(pepper, &Binding {
-            verification: id.as_bytes(),
-            phone: name.as_bytes(),
-            purpose: purpose.as_bytes(),
-            tenant: self.tenant.as_bytes(),
-        });
+        let digest = self.guess.digest(
+            pepper,
+            &Binding {
+                verification: id.as_bytes(),
+                phone: name.as_bytes(),
+                purpose: purpose.as_bytes(),
+                tenant: self.tenant.as_bytes(),
+            },
+        );
         standing.count_failure(self.now);
         let judged = verification.check(&digest, self.now);
         if judged == Guess::Right {
@@ -205,11 +208,7 @@ impl Verb for Check {
         }
     }
 
-    fn decide(
-        &self,
-        phase: &Phase,
-        draft: &mut Draft,
-    ) -> Result<Then<Phase, Answer>, StoreError> {
+    fn decide(&self, phase: &Phase, draft: &mut Draft) -> Result<Then<Phase, Answer>, StoreError> {
         match phase {
             Phase::Newest { name, purpose } => {
                 let standing: Standing =

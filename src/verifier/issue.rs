@@ -277,11 +277,7 @@ impl Issue {
         })
     }
 
-    fn decide_remember(
-        &self,
-        outcome: &Result<Box<Issued>, Refusal>,
-        draft: &mut Draft,
-    ) -> Next {
+    fn decide_remember(&self, outcome: &Result<Box<Issued>, Refusal>, draft: &mut Draft) -> Next {
         let key = self.idempotency_key();
         match outcome {
             Ok(issued) => {

@@ -44,11 +44,7 @@ impl Event {
 
 impl Verifier {
     /// Looks at a verification of this tenant.
-    pub async fn look(
-        &self,
-        tenant: &str,
-        id: VerificationId,
-    ) -> Result<Option<View>, StoreError> {
+    pub async fn look(&self, tenant: &str, id: VerificationId) -> Result<Option<View>, StoreError> {
         Ok(self.find(tenant, id).await?.map(|(view, _)| view))
     }
 
@@ -155,9 +151,11 @@ fn story(
         };
         events.extend(end.map(|(at, word)| about(Event::new(at, word))));
     }
-    events.extend(verification.checks.iter().map(|guess| {
-        Event::new(guess.at, if guess.right { "code_right" } else { "code_wrong" })
-    }));
+    events.extend(
+        verification.checks.iter().map(|guess| {
+            Event::new(guess.at, if guess.right { "code_right" } else { "code_wrong" })
+        }),
+    );
     let end = match (&verification.stage, verification.status(now)) {
         (Stage::Approved { at }, _) => Some((*at, "approved")),
         (Stage::Canceled { at }, _) => Some((*at, "canceled")),

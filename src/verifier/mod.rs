@@ -230,4 +230,3 @@ impl Verifier {
 fn word(outcome: &Result<View, Refusal>) -> &'static str {
     outcome.as_ref().map_or_else(Refusal::as_str, |_| "ok")
 }
-

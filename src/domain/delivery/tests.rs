@@ -155,6 +155,16 @@ fn an_unknown_outcome_is_asked_again_where_that_is_safe() {
     assert_eq!(delivery.status(), "accepted");
 }
 
+#[test]
+fn a_refusal_after_an_unknown_outcome_leaves_it_unknown() {
+    let mut delivery = new();
+    settle(&mut delivery, 1, Class::UnknownOutcome, &[Y]);
+    let Claimed::Yours(claim) = delivery.claim(&[Y], SECOND + UNKNOWN_WAIT) else { panic!() };
+    let settled = settle(&mut delivery, claim.number, Class::RateLimitedNumber, &[Y]);
+    assert_eq!(settled, Settled::Ended { surely_not_sent: false });
+    assert!(delivery.receive(&receipt("m1", true), 20 * SECOND));
+}
+
 fn receipt(message_id: &str, arrived: bool) -> Receipt {
     let (reference, message_id) = (String::new(), message_id.to_owned());
     Receipt { reference, message_id, arrived, vendor_code: "DELIVRD".into() }
