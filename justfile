@@ -6,7 +6,7 @@ check:
 
 # The tests, or those whose name holds a word: `just test kill`.
 test *words:
-    cargo test --locked --no-fail-fast {{ words }}
+    cargo test --locked --no-fail-fast -- {{ words }}
 
 # The server is killed in mid-flight, again and again; nothing confirmed may be lost.
 kills times="200":

@@ -173,7 +173,7 @@ async fn upkeep(keys: Keys, config: Config, metrics: PrometheusHandle, stop: Can
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "the key file cannot be read; the keys in use stay")
+                tracing::warn!(%error, "the key file cannot be read; the keys in use stay");
             }
         }
     }

@@ -30,6 +30,7 @@ pub trait Chance {
 pub struct OsChance;
 
 impl Chance for OsChance {
+    #[expect(clippy::disallowed_methods, reason = "this is the source of randomness")]
     fn fill(&mut self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system gives random bytes");
     }

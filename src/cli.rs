@@ -149,10 +149,10 @@ fn dev(listen: std::net::SocketAddr) -> anyhow::Result<()> {
     let folder = std::env::temp_dir().join(format!("countersign-dev-{}", std::process::id()));
     let text = format!(
         "listen = \"{listen}\"\npublic_url = \"http://{listen}\"\n\
-         [store]\npath = {:?}\n[dev]\nenabled = true\n\
+         [store]\npath = \"{}\"\n[dev]\nenabled = true\n\
          [[providers]]\nname = \"simulated\"\nkind = \"simulated\"\n\
          [log]\nfilter = \"warn\"\n",
-        folder.join("countersign.db")
+        folder.join("countersign.db").display()
     );
     std::fs::create_dir_all(&folder)?;
     let file = folder.join(CONFIG);

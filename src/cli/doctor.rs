@@ -21,7 +21,7 @@ struct Report {
 }
 
 impl Report {
-    fn good(&self, what: &str, told: &str) {
+    fn good(what: &str, told: &str) {
         println!("  ok    {what}: {told}");
     }
 
@@ -36,7 +36,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let clock = store(config, &mut report).await;
     clock_sane(&clock, &mut report);
     match keys::load_or_make(&config.key_path, clock.wall(), &mut OsChance) {
-        Ok(ring) => report.good("keys", &format!("{ring:?}")),
+        Ok(ring) => Report::good("keys", &format!("{ring:?}")),
         Err(error) => report.bad("keys", &error.to_string()),
     }
     for configured in &config.providers {
@@ -50,7 +50,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         };
         match pulled {
             Ok(_) => {
-                report.good(&what, "it knows the credentials (the template shows in send-test)")
+                Report::good(&what, "it knows the credentials (the template shows in send-test)");
             }
             Err(outcome) => {
                 let hint = chosen_hint(configured.kind(), &outcome.vendor_code).unwrap_or_default();
@@ -67,7 +67,7 @@ async fn store(config: &Config, report: &mut Report) -> Clock {
     let opened = match SqliteStore::open(&config.store_path, Clock::resumed) {
         Ok(opened) => opened,
         Err(error @ OpenError::InUse(_)) => {
-            report.good("store", &format!("{error} (fine, if that is your server)"));
+            Report::good("store", &format!("{error} (fine, if that is your server)"));
             return Clock::machine();
         }
         Err(error) => {
@@ -86,14 +86,14 @@ async fn store(config: &Config, report: &mut Report) -> Clock {
         }
     }
     let each = began.elapsed() / u32::from(TRIALS);
-    report.good("store", &format!("one durable commit takes {:.1} ms", each.as_secs_f64() * 1e3));
+    Report::good("store", &format!("one durable commit takes {:.1} ms", each.as_secs_f64() * 1e3));
     clock
 }
 
 fn clock_sane(clock: &Clock, report: &mut Report) {
     let apart = clock.wall() - clock.now();
     if apart.abs() < MINUTE {
-        report.good("clock", "the wall clock and the store's timeline agree");
+        Report::good("clock", "the wall clock and the store's timeline agree");
     } else {
         let told = format!(
             "the wall clock was set by {} s since the store was last used; codes and gaps keep \

@@ -5,7 +5,7 @@ use anyhow::Context;
 use crate::app;
 use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, MINUTE};
-use crate::config::Config;
+use crate::config::{Config, ProviderConfig};
 use crate::domain::code::Code;
 use crate::domain::outcome::Action;
 use crate::domain::phone::Phone;
@@ -19,7 +19,7 @@ pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow
         None => candidates.next(),
         Some(name) => candidates.find(|provider| provider.name() == name),
     };
-    let known: Vec<_> = config.providers.iter().map(|provider| provider.name()).collect();
+    let known: Vec<_> = config.providers.iter().map(ProviderConfig::name).collect();
     let chosen = chosen.with_context(|| format!("--provider: known are {}", known.join(", ")))?;
     let provider = app::provider(chosen, &Clock::machine())?;
     let code = Code::draw(config.policy.code_digits, &mut OsChance);

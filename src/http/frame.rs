@@ -72,7 +72,6 @@ pub(super) async fn method_not_allowed() -> Problem {
 }
 
 /// A panic's words may quote anything: they are not passed on.
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");
     Problem::of(Kind::Internal).into_response()

@@ -224,8 +224,7 @@ async fn login_checked(doors: &Doors, params: LoginParams) -> Result<String, Sai
     let target = Target::Newest { phone, purpose: PURPOSE.to_owned() };
     match doors.verifier.check(&tenant(doors), target, guess).await.map_err(broken)? {
         Checked::Approved(approval) => Ok(approval.token),
-        Checked::Wrong { .. } => Err(Said::CodeWrong),
-        Checked::Refused(Refusal::Locked { .. }) => Err(Said::CodeWrong),
+        Checked::Wrong { .. } | Checked::Refused(Refusal::Locked { .. }) => Err(Said::CodeWrong),
         Checked::Refused(_) => Err(Said::CodeExpired),
     }
 }

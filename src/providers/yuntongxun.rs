@@ -957,6 +957,7 @@ mod tests {
     type Requests = Arc<Mutex<Vec<String>>>;
 
     /// A vendor on a port of this machine, and the requests that reach it.
+    #[expect(clippy::disallowed_methods, reason = "the vendor ends with the test's runtime")]
     async fn vendor(script: Script) -> (String, Requests) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());

@@ -204,7 +204,7 @@ async fn an_idempotency_key_sends_one_message() {
 #[tokio::test]
 async fn a_stumbling_store_never_sends_twice_under_one_key() {
     for seed in 0..150 {
-        let mut world = World::new(Some(seed));
+        let world = World::new(Some(seed));
         let mut landed = 0;
         // A failure leaves the key taken for fifteen seconds, one of which passes at each try.
         for _ in 0..200 {

@@ -193,6 +193,10 @@ fn a_receipt_clears_up_an_unknown_outcome() {
     assert_eq!(delivery.status(), "delivered");
 }
 
+fn place(chance: &mut SeededChance, places: usize) -> usize {
+    usize::try_from(chance.below(places as u64)).unwrap()
+}
+
 #[test]
 fn every_delivery_ends_and_no_phone_gets_a_third_message() {
     // Random outcomes and crashes: whatever comes, it ends by the deadline and a lease, and the
@@ -209,7 +213,7 @@ fn every_delivery_ends_and_no_phone_gets_a_third_message() {
     for seed in 0..20_000 {
         let mut chance = SeededChance(seed);
         let carriers: &[Carrier<'_>] =
-            [&[A][..], &[A, B], &[Y, B], &[A, Y, B]][chance.below(4) as usize];
+            [&[A][..], &[A, B], &[Y, B], &[A, Y, B]][place(&mut chance, 4)];
         let mut delivery = new();
         let (mut now, mut claim, mut maybe_sent) = (0, delivery.first_claim(), Vec::new());
         while delivery.due_at().is_some() {
@@ -224,7 +228,7 @@ fn every_delivery_ends_and_no_phone_gets_a_third_message() {
                 continue;
             };
             assert!(now < 90 * SECOND, "seed {seed}: a call after the deadline");
-            let class = classes[chance.below(classes.len() as u64) as usize];
+            let class = classes[place(&mut chance, classes.len())];
             let carrier = carriers[mine.turn];
             let crashes = chance.below(6) == 0;
             if crashes || class.action() == Action::Done || class == Class::UnknownOutcome {
