@@ -70,7 +70,7 @@ enum Command {
 #[derive(clap::Args)]
 struct ConfigFile {
     /// The configuration file; countersign.toml, if there is one.
-    #[arg(long)]
+    #[arg(long, global = true)]
     config: Option<PathBuf>,
 }
 
@@ -124,6 +124,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn serve(config: Config, greeting: Option<String>) -> anyhow::Result<()> {
+    // A connection is an open file, and the usual soft limit of 1 024 is soon reached.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let app = App::build(config, telemetry::metrics()?).await?;
     tracing::info!(address = %app.address()?, "ready");
     if let Some(greeting) = greeting {

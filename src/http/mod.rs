@@ -133,7 +133,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// All routes.
 pub fn router(doors: Doors) -> Router {
     let (native, _) = documented().split_for_parts();
+    // Before the layer: a preflight is a method that no route here takes.
     let mut router = native
+        .method_not_allowed_fallback(frame::method_not_allowed)
         .layer(middleware::from_fn_with_state(doors.clone(), auth::cors))
         .route("/openapi.json", get(pages::openapi))
         .route("/problems/{kind}", get(pages::problem))

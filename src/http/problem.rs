@@ -143,17 +143,23 @@ pub struct Problem {
     detail: Option<String>,
     members: Map<String, Value>,
     retry_after: Option<Millis>,
+    allow: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem with nothing special about it.
     pub fn of(kind: Kind) -> Self {
-        Self { kind, detail: None, members: Map::new(), retry_after: None }
+        Self { kind, detail: None, members: Map::new(), retry_after: None, allow: None }
     }
 
     /// An unreadable request; `key` names the member that is wrong.
     pub fn invalid(key: &str, detail: impl Into<String>) -> Self {
         Self::of(Kind::InvalidRequest).detail(detail).with("key", json!(key))
+    }
+
+    /// Another method than these, which stand as `Allow` lists them.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::of(Kind::MethodNotAllowed) }
     }
 
     /// Says more about this case.
@@ -226,6 +232,9 @@ impl IntoResponse for Problem {
             // Rounded up: who waits this long is not refused once more.
             let seconds = (after + SECOND - 1).div_euclid(SECOND);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         if self.kind == Kind::Unauthorized {
             let bearer = HeaderValue::from_static("Bearer");

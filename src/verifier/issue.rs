@@ -71,7 +71,7 @@ enum Phase {
     Landed { id: VerificationId },
     Challenge { id: VerificationId },
     Address { id: VerificationId },
-    Find { id: VerificationId },
+    Find { id: VerificationId, paid: bool },
     Phone { id: VerificationId, name: PhoneName, purpose: String },
     Supersede { old: VerificationId, issued: Box<Issued> },
     GiveBack { refusal: Refusal },
@@ -137,7 +137,7 @@ impl Issue {
             What::New { answered: Some(_), .. } => Phase::Challenge { id },
             What::New { answered: None, .. } => self.after_challenge(id),
             // Whether there is such a verification comes before anything is taken for it.
-            What::Again => Phase::Find { id },
+            What::Again => Phase::Find { id, paid: false },
         }
     }
 
@@ -151,7 +151,7 @@ impl Issue {
                 let name = PhoneName::of(&self.ring, phone);
                 Phase::Phone { id, name, purpose: purpose.clone() }
             }
-            What::Again => Phase::Find { id },
+            What::Again => Phase::Find { id, paid: true },
         }
     }
 
@@ -249,10 +249,7 @@ impl Issue {
         }
         address.asked.add(rule, self.now);
         draft.put(&key, &address, self.now + rule.length);
-        Ok(match &self.what {
-            What::New { .. } => Then::Go(self.at_phone(id)),
-            What::Again => Then::Go(Phase::Find { id }),
-        })
+        Ok(Then::Go(self.at_phone(id)))
     }
 
     fn decide_give_back(&self, refusal: &Refusal, draft: &mut Draft) -> Result<Next, StoreError> {
@@ -264,7 +261,12 @@ impl Issue {
         Ok(self.finish(Err(refusal.clone())))
     }
 
-    fn decide_find(&self, id: VerificationId, draft: &Draft) -> Result<Next, StoreError> {
+    fn decide_find(
+        &self,
+        id: VerificationId,
+        paid: bool,
+        draft: &Draft,
+    ) -> Result<Next, StoreError> {
         let found: Option<Verification> = draft.get(&records::verification(&id))?;
         let found = found.filter(|found| found.tenant == self.asker.tenant);
         let found = found.filter(|found| found.is_live(self.now));
@@ -272,6 +274,7 @@ impl Issue {
             PhoneName::from_hex(&found.fingerprint).map(|name| (name, found.purpose))
         });
         Ok(match named {
+            Some(_) if self.asker.address.is_some() && !paid => Then::Go(Phase::Address { id }),
             Some((name, purpose)) => Then::Go(Phase::Phone { id, name, purpose }),
             None => self.finish(Err(Refusal::NotFound)),
         })
@@ -292,7 +295,7 @@ impl Issue {
     }
 
     fn refuse_at_phone(&self, refusal: Refusal) -> Next {
-        if self.asker.address.is_some() && matches!(self.what, What::New { .. }) {
+        if self.asker.address.is_some() {
             Then::Go(Phase::GiveBack { refusal })
         } else {
             self.finish(Err(refusal))
@@ -464,7 +467,7 @@ impl Verb for Issue {
                 _ => vec![],
             },
             Phase::Address { .. } | Phase::GiveBack { .. } => vec![self.address_key()],
-            Phase::Landed { id } | Phase::Find { id } => vec![records::verification(id)],
+            Phase::Landed { id } | Phase::Find { id, .. } => vec![records::verification(id)],
             Phase::Supersede { old, .. } => vec![records::verification(old)],
             Phase::Phone { id, name, purpose } => {
                 let standing = name.standing(&self.asker.tenant, purpose);
@@ -479,7 +482,7 @@ impl Verb for Issue {
             Phase::Landed { id } => self.decide_landed(*id, draft),
             Phase::Challenge { id } => self.decide_challenge(*id, draft),
             Phase::Address { id } => self.decide_address(*id, draft),
-            Phase::Find { id } => self.decide_find(*id, draft),
+            Phase::Find { id, paid } => self.decide_find(*id, *paid, draft),
             Phase::Phone { id, name, purpose } => self.decide_phone(*id, *name, purpose, draft),
             Phase::Supersede { old, issued } => {
                 let key = records::verification(old);

@@ -168,6 +168,15 @@ async fn an_address_is_counted_and_given_back_when_the_phone_refuses() {
     }
     let refused = world.verifier.start(from(99)).await.unwrap().unwrap_err();
     assert!(matches!(refused, Refusal::Throttled { limit: "address", .. }));
+    // A resend counts as a message, too.
+    let fresh = Some("2001:db8:1:9::1".parse().unwrap());
+    let asker = |address| Asker { tenant: "shop".into(), address, idempotency: None };
+    let started = StartRequest { asker: asker(fresh), ..request(200) };
+    let view = world.verifier.start(started).await.unwrap().unwrap();
+    world.clock.advance(MINUTE);
+    let refused = world.verifier.resend(asker(address), view.id).await.unwrap();
+    assert!(matches!(refused, Err(Refusal::Throttled { limit: "address", .. })), "{refused:?}");
+    assert!(world.verifier.resend(asker(fresh), view.id).await.unwrap().is_ok());
     // The same network, another host in it; and another network.
     let neighbour = Some("2001:db8:1:2:ffff::9".parse().unwrap());
     let stranger = Some("2001:db8:1:3::4".parse().unwrap());

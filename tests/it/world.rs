@@ -53,12 +53,14 @@ pub fn free_port() -> u16 {
 impl World {
     /// Starts a server with this configuration (without `listen` and `[store]`).
     pub async fn start(config: &str) -> Self {
+        // The client is built without a TLS provider of its own; the second time says no.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .build()
             .unwrap();
         let mut world = Self { folder, address, client, child: None };
@@ -71,8 +73,9 @@ impl World {
     pub fn write_config(&self, config: &str) {
         let (address, store) = (self.address, self.store());
         let text = format!(
-            "listen = \"{address}\"\npublic_url = \"http://{address}\"\n{}\n[store]\npath = {store:?}\n",
-            config.trim_start()
+            "listen = \"{address}\"\npublic_url = \"http://{address}\"\n{}\n[store]\npath = \"{}\"\n",
+            config.trim_start(),
+            store.display()
         );
         // Top-level keys of `config` must come before its first table, as everywhere in TOML.
         std::fs::write(self.config_path(), text).unwrap();
