@@ -10,7 +10,7 @@ test *words:
 
 # The server is killed in mid-flight, again and again; nothing confirmed may be lost.
 kills times="200":
-    COUNTERSIGN_KILLS={{ times }} cargo test --locked --test it kill -- --nocapture
+    KILLS={{ times }} cargo test --locked --test it kill -- --nocapture
 
 # Countersign beside the stack it replaces: figures and how they came about in bench/README.md.
 bench *options:

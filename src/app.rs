@@ -48,6 +48,14 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server there?", config.listen)
         })?;
+        let used_before =
+            std::fs::metadata(&config.store_path).is_ok_and(|store| store.len() > 0);
+        anyhow::ensure!(
+            !used_before || config.key_path.exists(),
+            "{}: the key file is missing, though the store was used before. Bring it back from a \
+             backup; or, if limits, codes and deliveries may be forgotten, remove the store",
+            config.key_path.display()
+        );
         let opened = SqliteStore::open(&config.store_path, Clock::resumed)?;
         let clock = opened.clock();
         let store: Arc<dyn Store> = Arc::new(opened);

@@ -4,6 +4,7 @@ mod doctor;
 mod keys;
 mod send_test;
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::chance::{Chance, OsChance};
 use crate::config::{Config, ProviderConfig, TenantConfig};
 use crate::http::auth::Tenant;
 use crate::{http, telemetry};
@@ -148,7 +150,10 @@ async fn serve(config: Config, greeting: Option<String>) -> anyhow::Result<()> {
 }
 
 fn dev(listen: std::net::SocketAddr) -> anyhow::Result<()> {
-    let folder = std::env::temp_dir().join(format!("countersign-dev-{}", std::process::id()));
+    let mut name = [0; 8];
+    OsChance.fill(&mut name);
+    let folder = std::env::temp_dir().join(format!("countersign-dev-{}", hex::encode(name)));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
     let text = format!(
         "listen = \"{listen}\"\npublic_url = \"http://{listen}\"\n\
          [store]\npath = \"{}\"\n[dev]\nenabled = true\n\
@@ -156,7 +161,6 @@ fn dev(listen: std::net::SocketAddr) -> anyhow::Result<()> {
          [log]\nfilter = \"warn\"\n",
         folder.join("countersign.db").display()
     );
-    std::fs::create_dir_all(&folder)?;
     let file = folder.join(CONFIG);
     std::fs::write(&file, text)?;
     let outcome = dev_in(&file, listen);

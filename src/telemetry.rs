@@ -1,5 +1,7 @@
 //! Logs and metrics: how they are set up, and the list of all metrics.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -33,7 +35,11 @@ const HISTOGRAMS: [(&str, &str); 5] = [
 /// Sets logging up: lines for people or JSON for machines, on standard error.
 pub fn log(json: bool, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).context("log.filter")?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr);
     let set = if json { logs.json().try_init() } else { logs.try_init() };
     set.map_err(|error| anyhow::anyhow!("logging is set up already: {error}"))
 }

@@ -9,10 +9,8 @@ use crate::clock::{Clock, MINUTE};
 use crate::config::Config;
 use crate::keys;
 use crate::store::sqlite::{OpenError, SqliteStore};
-use crate::store::{Commit, Key, Store, Write};
+use crate::store::{Commit, Key, Store, TRIAL, Write};
 
-/// The kind of the record that is written to try the store; no verb uses it.
-const TRIAL: u8 = 255;
 /// Commits that are timed.
 const TRIALS: u16 = 20;
 

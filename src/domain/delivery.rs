@@ -290,10 +290,14 @@ impl Delivery {
             Action::NextAtOnce | Action::Later => later(pending, action, carriers, jitter),
             Action::Wait => {
                 pending.maybe_sent(carrier);
+                pending.in_a_row += 1;
                 if !carrier.deduplicates {
                     pending.refused_by.push(provider);
                 }
-                (pending.willing(carrier) || pending.next_turn(carriers), UNKNOWN_WAIT)
+                // Who deduplicates is asked once more; if it stays silent, it is the next one's
+                // turn, which comes round to it again where there is no other.
+                let again = pending.in_a_row < TRIES_IN_A_ROW && pending.willing(carrier);
+                (again || pending.next_turn(carriers), UNKNOWN_WAIT)
             }
         };
         if !goes_on {
@@ -326,9 +330,12 @@ impl Delivery {
     /// forward. Says whether anything changed.
     pub fn receive(&mut self, receipt: &Receipt, now: Millis) -> bool {
         let named = match &self.stage {
-            Stage::Accepted { message_id, .. } => *message_id == receipt.message_id,
-            // Its outcome was unknown, so its provider's name for it was never learned.
-            Stage::Pending(_) => self.awaits_unknown(),
+            // A duplicate was accepted without a name.
+            Stage::Accepted { message_id, .. } => {
+                message_id.is_empty() || *message_id == receipt.message_id
+            }
+            // Its provider's name for it was not learned, or not yet: our reference has to do.
+            Stage::Pending(pending) => pending.claimed || self.awaits_unknown(),
             Stage::Failed { class: Class::UnknownOutcome, .. } => true,
             Stage::Delivered { .. } | Stage::Failed { .. } | Stage::Expired { .. } => false,
         };

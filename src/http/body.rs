@@ -42,7 +42,7 @@ pub(super) fn is_type(headers: &HeaderMap, wanted: &str) -> bool {
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
+        let path = named(error.path().to_string());
         let what = if error.inner().is_data() {
             "a member is missing, unknown or of another type"
         } else {
@@ -53,6 +53,15 @@ pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })?;
     deserializer.end().map_err(|_| Problem::invalid(".", "there is something after the JSON"))?;
     Ok(value)
+}
+
+/// The name of a member, if it looks like one: a stranger's member may be named like a phone.
+fn named(path: String) -> String {
+    let digits = path.bytes().filter(u8::is_ascii_digit).count();
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-[]".contains(&byte)
+    };
+    if path.len() <= 64 && digits < 4 && path.bytes().all(allowed) { path } else { ".".to_owned() }
 }
 
 /// A JSON body, with the bytes it was read from.

@@ -136,7 +136,6 @@ pub fn router(doors: Doors) -> Router {
     // Before the layer: a preflight is a method that no route here takes.
     let mut router = native
         .method_not_allowed_fallback(frame::method_not_allowed)
-        .layer(middleware::from_fn_with_state(doors.clone(), auth::cors))
         .route("/openapi.json", get(pages::openapi))
         .route("/problems/{kind}", get(pages::problem))
         .route("/receipts/{provider}/{secret}", any(receipts::receive));
@@ -167,6 +166,7 @@ pub fn router(doors: Doors) -> Router {
         .fallback(frame::not_found)
         .method_not_allowed_fallback(frame::method_not_allowed)
         .layer(CatchPanicLayer::custom(frame::panicked))
+        .layer(middleware::from_fn_with_state(doors.clone(), auth::cors))
         .layer(middleware::from_fn(frame::frame))
         .with_state(doors)
 }

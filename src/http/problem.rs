@@ -110,7 +110,7 @@ impl Kind {
             Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "timed-out", "The request took too long", "Send the whole request within five seconds."),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", "A body may have 16 KiB."),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another type", "Send JSON with `Content-Type: application/json` (the seed's door takes forms, too)."),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot write at the moment", "Nothing was sent and nothing approved. Repeat the request after `Retry-After`, with the same Idempotency-Key."),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot write at the moment", "The request is not known to have been carried out. Repeat it after `Retry-After`, with the same Idempotency-Key."),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of ours", "Tell the operator the `X-Request-Id`; the log has the cause under it."),
         }
     }

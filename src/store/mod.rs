@@ -55,6 +55,9 @@ impl Key {
     }
 }
 
+/// The kind of records that only try whether the store takes a write; no verb uses it.
+pub const TRIAL: u8 = 255;
+
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

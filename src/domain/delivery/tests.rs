@@ -165,6 +165,27 @@ fn a_refusal_after_an_unknown_outcome_leaves_it_unknown() {
     assert!(delivery.receive(&receipt("m1", true), 20 * SECOND));
 }
 
+#[test]
+fn a_silent_provider_that_deduplicates_is_left_after_two_tries() {
+    let mut delivery = new();
+    settle(&mut delivery, 1, Class::UnknownOutcome, &[Y, B]);
+    let due = delivery.due_at().unwrap();
+    let Claimed::Yours(again) = delivery.claim(&[Y, B], due) else { panic!() };
+    assert_eq!(again.turn, 0);
+    delivery.settle(again.number, &outcome(Class::UnknownOutcome), &[Y, B], due, 1);
+    let due = delivery.due_at().unwrap();
+    let Claimed::Yours(next) = delivery.claim(&[Y, B], due) else { panic!() };
+    assert_eq!(next.turn, 1);
+}
+
+#[test]
+fn a_receipt_may_come_before_the_answer() {
+    let mut delivery = new();
+    assert!(delivery.receive(&receipt("m1", true), SECOND));
+    assert_eq!(delivery.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1), Settled::TooLate);
+    assert_eq!(delivery.status(), "delivered");
+}
+
 fn receipt(message_id: &str, arrived: bool) -> Receipt {
     let (reference, message_id) = (String::new(), message_id.to_owned());
     Receipt { reference, message_id, arrived, vendor_code: "DELIVRD".into() }
@@ -173,7 +194,6 @@ fn receipt(message_id: &str, arrived: bool) -> Receipt {
 #[test]
 fn receipts_only_move_forward() {
     let mut delivery = new();
-    assert!(!delivery.receive(&receipt("m1", true), SECOND), "before anything was sent");
     delivery.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1);
     assert!(!delivery.receive(&receipt("m2", true), SECOND), "another message's");
     let forged = Receipt { vendor_code: "x y\n".into(), ..receipt("m1", true) };
