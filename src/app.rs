@@ -48,8 +48,7 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server there?", config.listen)
         })?;
-        let used_before =
-            std::fs::metadata(&config.store_path).is_ok_and(|store| store.len() > 0);
+        let used_before = std::fs::metadata(&config.store_path).is_ok_and(|store| store.len() > 0);
         anyhow::ensure!(
             !used_before || config.key_path.exists(),
             "{}: the key file is missing, though the store was used before. Bring it back from a \
@@ -102,7 +101,8 @@ impl App {
         tasks.spawn(self.dispatcher.clone().run(self.handoffs, doors_closed));
         tasks.spawn(self.dispatcher.pull_receipts(self.verifier, stop.clone()));
         tasks.spawn(upkeep(self.keys, self.config, self.metrics, stop.clone()));
-        let first = tasks.join_next().await; // Whichever ends first, half a server is worse than none.
+        // Whichever ends first, half a server is worse than none.
+        let first = tasks.join_next().await;
         if !stop.is_cancelled() {
             tracing::error!(?first, "a part of the server ended by itself");
         }

@@ -184,7 +184,7 @@ impl Dispatcher {
             return Outcome::of(Class::NotSent, "no-provider");
         };
         let Some(message) = self.open(id, claim) else {
-            tracing::error!(delivery = %id, "a letter cannot be opened: was its sealing key removed?");
+            tracing::error!(delivery = %id, "a letter cannot be opened: is its key gone?");
             return Outcome::of(Class::BadRequest, "letter-unreadable");
         };
         let began = self.clock.now();

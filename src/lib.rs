@@ -3,19 +3,19 @@
 //! The modules, from the ground up. Each uses only those above it in this list; the test in
 //! `tests/it/tidy.rs` holds that. `ARCHITECTURE.md` has the map and three walk-throughs.
 
-pub mod app;
-pub mod captcha;
 pub mod chance;
-pub mod cli;
 pub mod clock;
-pub mod config;
-pub mod dispatcher;
+pub mod captcha;
 pub mod domain;
-pub mod http;
+pub mod store;
 pub mod keys;
 pub mod message;
 pub mod providers;
 pub mod signer;
-pub mod store;
-pub mod telemetry;
 pub mod verifier;
+pub mod dispatcher;
+pub mod telemetry;
+pub mod http;
+pub mod config;
+pub mod app;
+pub mod cli;

@@ -18,7 +18,7 @@ pub(super) enum Action {
         /// Which.
         usage: Rotatable,
     },
-    /// Prints a new pair of API keys for a [[tenants]] table.
+    /// Prints a new pair of API keys for a `[[tenants]]` table.
     ApiKey,
     /// Prints the paths that providers push their receipts to. They are secret.
     Receipts,

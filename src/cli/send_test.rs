@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use crate::app;
 use crate::chance::{Chance, OsChance};
-use crate::clock::{Clock, MINUTE};
+use crate::clock::Clock;
 use crate::config::{Config, ProviderConfig};
 use crate::domain::code::Code;
 use crate::domain::outcome::Action;
@@ -23,7 +23,7 @@ pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow
     let chosen = chosen.with_context(|| format!("--provider: known are {}", known.join(", ")))?;
     let provider = app::provider(chosen, &Clock::machine())?;
     let code = Code::draw(config.policy.code_digits, &mut OsChance);
-    let minutes = u32::try_from(config.policy.code_ttl / MINUTE).unwrap_or(1).max(1);
+    let minutes = config.policy.code_minutes();
     let mut reference = [0; 16];
     OsChance.fill(&mut reference);
     let text = message::text("zh", &code, minutes);

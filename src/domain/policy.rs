@@ -100,6 +100,11 @@ impl Policy {
         (self.code_ttl - CODE_LIFE_LEFT_MIN).clamp(DELIVERY_DEADLINE_MIN, DELIVERY_DEADLINE_MAX)
     }
 
+    /// A code's life in whole minutes, as messages say it.
+    pub fn code_minutes(&self) -> u32 {
+        u32::try_from(self.code_ttl / MINUTE).unwrap_or(1).max(1)
+    }
+
     /// The window of an address.
     pub fn address_rule(&self) -> Rule {
         Rule { max: self.address_per_hour, length: HOUR }

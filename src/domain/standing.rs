@@ -1,4 +1,5 @@
-//! How a phone stands with a tenant and purpose: its failures in a row, and its newest verification.
+//! How a phone stands with a tenant and purpose: its failures in a row, and its newest
+//! verification.
 //!
 //! Failures live here and not on the code, so that neither a resend nor a new verification gives
 //! fresh guesses. Fifty in a row lock for a day; then five a day until a success: at most 1 875

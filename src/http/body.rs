@@ -58,9 +58,8 @@ pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 /// The name of a member, if it looks like one: a stranger's member may be named like a phone.
 fn named(path: String) -> String {
     let digits = path.bytes().filter(u8::is_ascii_digit).count();
-    let allowed = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-[]".contains(&byte)
-    };
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-[]".contains(&byte);
     if path.len() <= 64 && digits < 4 && path.bytes().all(allowed) { path } else { ".".to_owned() }
 }
 

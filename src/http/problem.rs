@@ -88,30 +88,144 @@ impl Kind {
     ];
 
     /// Status, anchor, title, and what to do: the table.
-    #[rustfmt::skip]
+    #[expect(clippy::too_many_lines, reason = "it is a table, and reads best in one piece")]
     fn row(self) -> (StatusCode, &'static str, &'static str, &'static str) {
         match self {
-            Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid-request", "The request cannot be read", "Send what docs/api.md shows. `key` names the member that is wrong, where there is one."),
-            Self::InvalidPhone => (StatusCode::BAD_REQUEST, "invalid-phone", "This is not a mobile phone number", "Write one number with digits, spaces, `-`, `(`, `)` and `+`, such as +86 138 0013 8000."),
-            Self::CountryNotAllowed => (StatusCode::BAD_REQUEST, "country-not-allowed", "Numbers of this country are not served", "The operator lists the countries in `phone.countries`. Nothing was spent."),
-            Self::ChallengeRequired => (StatusCode::FORBIDDEN, "challenge-required", "A challenge must be answered first", "Make one with POST /v1/challenges, show its image, and send its id and the answer as `challenge`."),
-            Self::ChallengeWrong => (StatusCode::UNPROCESSABLE_ENTITY, "challenge-wrong", "The answer to the challenge is wrong", "The challenge is spent. Make another and show its image."),
-            Self::ChallengeExpired => (StatusCode::UNPROCESSABLE_ENTITY, "challenge-expired", "The challenge has ended", "It was answered before, or its time is over. Make another and show its image."),
-            Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, "throttled", "Too many messages", "Wait until `retry_at` (also in `Retry-After`, in seconds). `limit` says whose limit it is: the phone's or the address's."),
-            Self::Locked => (StatusCode::TOO_MANY_REQUESTS, "locked", "Too many wrong codes for this phone", "Guessing is locked until `retry_at`. A right code afterwards ends the lock."),
-            Self::VerificationNotFound => (StatusCode::NOT_FOUND, "verification-not-found", "There is no such pending verification", "It never was, belongs to another tenant, or has ended: these are told apart for nobody. Start another."),
-            Self::WrongCode => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-code", "The code is wrong", "`checks_left` says how many guesses this code still takes. At 0 the verification has ended."),
-            Self::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-mismatch", "This Idempotency-Key was used for something else", "Use a new key for a new request."),
-            Self::IdempotencyInFlight => (StatusCode::CONFLICT, "idempotency-in-flight", "A request with this Idempotency-Key is under way", "Repeat the request a little later; `Retry-After` says when."),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "No valid key", "Send `Authorization: Bearer sk_…` or `Bearer pk_…` with a key of the configuration."),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This key may not do that", "Use the secret key, or call from an origin on the tenant's list."),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is nothing here", "The calls are listed in docs/api.md and /openapi.json."),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This method does nothing here", "`Allow` lists the methods that do."),
-            Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "timed-out", "The request took too long", "Send the whole request within five seconds."),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", "A body may have 16 KiB."),
-            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another type", "Send JSON with `Content-Type: application/json` (the seed's door takes forms, too)."),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot write at the moment", "The request is not known to have been carried out. Repeat it after `Retry-After`, with the same Idempotency-Key."),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of ours", "Tell the operator the `X-Request-Id`; the log has the cause under it."),
+            Self::InvalidRequest => (
+                StatusCode::BAD_REQUEST,
+                "invalid-request",
+                "The request cannot be read",
+                "Send what docs/api.md shows. `key` names the member that is wrong, where there \
+                 is one.",
+            ),
+            Self::InvalidPhone => (
+                StatusCode::BAD_REQUEST,
+                "invalid-phone",
+                "This is not a mobile phone number",
+                "Write one number with digits, spaces, `-`, `(`, `)` and `+`, such as +86 138 \
+                 0013 8000.",
+            ),
+            Self::CountryNotAllowed => (
+                StatusCode::BAD_REQUEST,
+                "country-not-allowed",
+                "Numbers of this country are not served",
+                "The operator lists the countries in `phone.countries`. Nothing was spent.",
+            ),
+            Self::ChallengeRequired => (
+                StatusCode::FORBIDDEN,
+                "challenge-required",
+                "A challenge must be answered first",
+                "Make one with POST /v1/challenges, show its image, and send its id and the \
+                 answer as `challenge`.",
+            ),
+            Self::ChallengeWrong => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "challenge-wrong",
+                "The answer to the challenge is wrong",
+                "The challenge is spent. Make another and show its image.",
+            ),
+            Self::ChallengeExpired => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "challenge-expired",
+                "The challenge has ended",
+                "It was answered before, or its time is over. Make another and show its image.",
+            ),
+            Self::Throttled => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "throttled",
+                "Too many messages",
+                "Wait until `retry_at` (also in `Retry-After`, in seconds). `limit` says whose \
+                 limit it is: the phone's or the address's.",
+            ),
+            Self::Locked => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "locked",
+                "Too many wrong codes for this phone",
+                "Guessing is locked until `retry_at`. A right code afterwards ends the lock.",
+            ),
+            Self::VerificationNotFound => (
+                StatusCode::NOT_FOUND,
+                "verification-not-found",
+                "There is no such pending verification",
+                "It never was, belongs to another tenant, or has ended: these are told apart \
+                 for nobody. Start another.",
+            ),
+            Self::WrongCode => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "wrong-code",
+                "The code is wrong",
+                "`checks_left` says how many guesses this code still takes. At 0 the \
+                 verification has ended.",
+            ),
+            Self::IdempotencyMismatch => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-mismatch",
+                "This Idempotency-Key was used for something else",
+                "Use a new key for a new request.",
+            ),
+            Self::IdempotencyInFlight => (
+                StatusCode::CONFLICT,
+                "idempotency-in-flight",
+                "A request with this Idempotency-Key is under way",
+                "Repeat the request a little later; `Retry-After` says when.",
+            ),
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "No valid key",
+                "Send `Authorization: Bearer sk_…` or `Bearer pk_…` with a key of the \
+                 configuration.",
+            ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "This key may not do that",
+                "Use the secret key, or call from an origin on the tenant's list.",
+            ),
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "There is nothing here",
+                "The calls are listed in docs/api.md and /openapi.json.",
+            ),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "This method does nothing here",
+                "`Allow` lists the methods that do.",
+            ),
+            Self::TimedOut => (
+                StatusCode::REQUEST_TIMEOUT,
+                "timed-out",
+                "The request took too long",
+                "Send the whole request within five seconds.",
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "The body is too large",
+                "A body may have 16 KiB.",
+            ),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "The body is of another type",
+                "Send JSON with `Content-Type: application/json` (the seed's door takes forms, \
+                 too).",
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The service cannot write at the moment",
+                "The request is not known to have been carried out. Repeat it after `Retry- \
+                 After`, with the same Idempotency-Key.",
+            ),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "A fault of ours",
+                "Tell the operator the `X-Request-Id`; the log has the cause under it.",
+            ),
         }
     }
 

@@ -62,18 +62,27 @@ enum Said {
 }
 
 impl Said {
-    #[rustfmt::skip]
     fn row(self, codes: &Codes) -> (&str, &'static str, &'static str) {
         match self {
             Self::Ok => (&codes.ok, "OK", "OK"),
             Self::Incomplete => (&codes.param, "参数不完整", "A parameter is missing"),
             Self::BadPhone => (&codes.param, "手机号格式错误", "This is not a mobile phone number"),
-            Self::ImageExpired => (&codes.image_code, "图形验证码已过期,点击图片换一个", "The picture has expired: click it for another"),
-            Self::ImageWrong => (&codes.image_code, "图形验证码错误", "The picture's text is wrong"),
-            Self::Throttled => (&codes.throttled, "发送短信太频繁,请稍候再发", "Too many messages: wait a little"),
+            Self::ImageExpired => (
+                &codes.image_code,
+                "图形验证码已过期,点击图片换一个",
+                "The picture has expired: click it for another",
+            ),
+            Self::ImageWrong => {
+                (&codes.image_code, "图形验证码错误", "The picture's text is wrong")
+            }
+            Self::Throttled => {
+                (&codes.throttled, "发送短信太频繁,请稍候再发", "Too many messages: wait a little")
+            }
             Self::CodeWrong => (&codes.sms_code, "短信验证码错误", "The code is wrong"),
             Self::CodeExpired => (&codes.sms_code, "短信验证码已过期", "The code has expired"),
-            Self::Broken => (&codes.server, "服务器错误,请稍后再试", "A fault of the server: try again later"),
+            Self::Broken => {
+                (&codes.server, "服务器错误,请稍后再试", "A fault of the server: try again later")
+            }
         }
     }
 }

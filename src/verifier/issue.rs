@@ -185,10 +185,6 @@ impl Issue {
         Some(hex::encode(&self.ring.fingerprint("request", key.as_bytes())[..16]))
     }
 
-    fn delivery_id(&self, partition: u16) -> DeliveryId {
-        DeliveryId::with(partition, self.now, self.delivery)
-    }
-
     fn decide_key(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {
         let key = self.idempotency_key();
         let remembered: Option<Remembered> = draft.get(&key)?;
@@ -330,7 +326,7 @@ impl Issue {
         };
         sends.add(policy, now);
         let sent_at = sends.last_at().unwrap_or(now);
-        let delivery_id = self.delivery_id(id.partition());
+        let delivery_id = DeliveryId::with(id.partition(), self.now, self.delivery);
         let sent = Sent { delivery: delivery_id, at: sent_at, request: self.mark() };
         verification.messages.push(sent);
         let delivery = self.delivery_record(id, name, &phone, &verification, sent_at);
@@ -426,7 +422,7 @@ impl Issue {
         let letter = Letter {
             phone: phone.e164().to_owned(),
             code: self.code.digits().to_owned(),
-            minutes: u32::try_from(self.policy.code_ttl / crate::clock::MINUTE).unwrap_or(1).max(1),
+            minutes: self.policy.code_minutes(),
             locale: verification.locale.clone(),
         };
         let letter = serde_json::to_vec(&letter).expect("a letter is plain JSON");

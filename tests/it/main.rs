@@ -2,10 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod browser;
+mod drain;
+mod failing;
 mod flood;
 mod hostile;
+mod kills;
 mod native_door;
 mod races;
+mod recorder;
 mod secrets;
 mod seed_door;
 mod tidy;

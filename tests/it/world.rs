@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const READY: Duration = Duration::from_secs(20);
 
 /// A server that can be killed and started again on the same store.
-pub struct World {
+pub(crate) struct World {
     /// Where everything of this server lies.
     pub folder: TempDir,
     /// Where it listens.
@@ -26,7 +26,7 @@ pub struct World {
 
 /// The configuration that most tests use: the developer's door, one simulated provider, one
 /// tenant, and an address limit out of the way.
-pub const USUAL: &str = r#"
+pub(crate) const USUAL: &str = r#"
 [dev]
 enabled = true
 [limits]
@@ -46,13 +46,13 @@ challenge = "always"
 "#;
 
 /// A port that is free at the moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl World {
     /// Starts a server with this configuration (without `listen` and `[store]`).
-    pub async fn start(config: &str) -> Self {
+    pub(crate) async fn start(config: &str) -> Self {
         // The client is built without a TLS provider of its own; the second time says no.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
@@ -70,10 +70,11 @@ impl World {
     }
 
     /// Writes another configuration; it holds from the next start on.
-    pub fn write_config(&self, config: &str) {
+    pub(crate) fn write_config(&self, config: &str) {
         let (address, store) = (self.address, self.store());
         let text = format!(
-            "listen = \"{address}\"\npublic_url = \"http://{address}\"\n{}\n[store]\npath = \"{}\"\n",
+            "listen = \"{address}\"\npublic_url = \"http://{address}\"\n\
+             {}\n[store]\npath = \"{}\"\n",
             config.trim_start(),
             store.display()
         );
@@ -82,29 +83,29 @@ impl World {
     }
 
     /// The configuration file.
-    pub fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.folder.path().join("countersign.toml")
     }
 
     /// The store's file.
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("countersign.db")
     }
 
     /// What the server has logged, over all its lives.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     /// A command of the binary with this configuration.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.args(arguments).current_dir(self.folder.path());
         command
     }
 
     /// Starts the server (again) and waits until it is ready.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.kill();
         let mut options = std::fs::OpenOptions::new();
         let log = options.create(true).append(true).open(self.folder.path().join("log")).unwrap();
@@ -125,7 +126,7 @@ impl World {
     }
 
     /// Ends the server as a power cut would (SIGKILL).
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -133,51 +134,44 @@ impl World {
     }
 
     /// The process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
     /// Sends the process a signal by its id, such as `TERM`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
     /// Waits until the process has ended, and takes its exit code.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.take().unwrap().wait().unwrap().code()
     }
 
     /// The URL of a path.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// A GET.
-    pub fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(self.url(path))
     }
 
     /// A POST of JSON with a key.
-    pub fn post(&self, key: &str, path: &str, body: &Value) -> RequestBuilder {
+    pub(crate) fn post(&self, key: &str, path: &str, body: &Value) -> RequestBuilder {
         self.client.post(self.url(path)).bearer_auth(key).json(body)
     }
 
     /// The answer to a picture of the seed's door.
-    pub async fn image_answer(&self, uuid: &str) -> String {
+    pub(crate) async fn image_answer(&self, uuid: &str) -> String {
         let answer = self.get(&format!("/dev/image_codes/{uuid}")).send().await.unwrap();
         body(answer).await["answer"].as_str().unwrap().to_owned()
     }
 
-    /// Asks for a code at the seed's door with this picture's right answer.
-    pub async fn seed_send(&self, mobile: &str, uuid: &str) -> Value {
-        let answer = self.image_answer(uuid).await;
-        let path = format!("/sms_codes/{mobile}/?image_code_id={uuid}&image_code={answer}");
-        body(self.get(&path).send().await.unwrap()).await
-    }
-
     /// Starts a verification with the shop's secret key.
-    pub async fn start_verification(&self, phone: &str) -> Value {
+    pub(crate) async fn start_verification(&self, phone: &str) -> Value {
         let started = self.post("sk_shop_secret", "/v1/verifications", &json!({"phone": phone}));
         let started = started.send().await.unwrap();
         assert_eq!(started.status(), StatusCode::CREATED, "{}", body(started).await);
@@ -186,7 +180,7 @@ impl World {
 
     /// The messages that the simulated provider delivered to a phone (E.164), newest first, as
     /// soon as there are so many.
-    pub async fn messages(&self, phone: &str, at_least: usize) -> Vec<Value> {
+    pub(crate) async fn messages(&self, phone: &str, at_least: usize) -> Vec<Value> {
         let path = format!("/dev/messages?limit=100000&phone={}", phone.replace('+', "%2B"));
         for _ in 0..500 {
             let found = body(self.get(&path).send().await.unwrap()).await;
@@ -200,7 +194,7 @@ impl World {
     }
 
     /// The newest code that a phone got.
-    pub async fn code(&self, phone: &str) -> String {
+    pub(crate) async fn code(&self, phone: &str) -> String {
         self.messages(phone, 1).await[0]["code"].as_str().unwrap().to_owned()
     }
 }
@@ -212,14 +206,14 @@ impl Drop for World {
 }
 
 /// A body as JSON; `null` if it is none.
-pub async fn body(response: Response) -> Value {
+pub(crate) async fn body(response: Response) -> Value {
     let text = response.text().await.unwrap();
     serde_json::from_str(&text).unwrap_or(Value::Null)
 }
 
 /// A mainland mobile number that exists, and no other test's: each test takes its own `series`
 /// (0 to 999).
-pub fn mobile(series: u32, number: u32) -> String {
+pub(crate) fn mobile(series: u32, number: u32) -> String {
     assert!(series < 1000 && number < 100_000);
     format!("138{series:03}{number:05}")
 }
