@@ -213,9 +213,9 @@ class Http:
         return self.read()
 
     def many(self, paths, batch=50):
-        """The bodies for all paths, in order, `batch` at a time on the wire."""
-        if self.socket is None:
-            self.connect()
+        """The bodies for all paths, in order, `batch` at a time on the wire. On a fresh connection: a server closes one that rests for seconds."""
+        self.close()
+        self.connect()
         bodies = []
         for start in range(0, len(paths), batch):
             part = paths[start:start + batch]

@@ -363,8 +363,8 @@ pub fn document() -> String {
     let mut text = String::from(
         "# Problems\n\nRefusals are RFC 9457 problems (`application/problem+json`): `type`, \
          `title`, `status`, `detail`, and members\nthat a program can act on. `type` ends in the \
-         word that heads each section. This page is written from\n`src/http/problem.rs`; a test holds \
-         them together.\n",
+         word that heads each section. This page is written from\n`src/http/problem.rs`; \
+         a test holds them together.\n",
     );
     for kind in Kind::ALL {
         let (status, anchor, title, advice) = kind.row();
@@ -382,7 +382,10 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/problems.md");
         let written = std::fs::read_to_string(path).unwrap();
         let current = document();
-        assert!(written == current, "docs/problems.md is stale: run `just generate`");
+        assert!(
+            written == current,
+            "docs/problems.md is stale: cargo run -- problems > docs/problems.md"
+        );
     }
 
     #[test]

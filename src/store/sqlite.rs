@@ -53,6 +53,10 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let opened = file::open(path)?;
         let clock = start_clock(&opened.anchor);
+        Self::start(opened, path, clock)
+    }
+
+    fn start(opened: file::Opened, path: &Path, clock: Clock) -> Result<Self, OpenError> {
         let (sender, jobs) = mpsc::channel();
         let progress = Arc::new(Progress::default());
         let writer = Writer::new(opened.writer, path, clock.clone(), opened.revision);

@@ -175,7 +175,6 @@ impl Issue {
 
     fn body(&self) -> String {
         let Some(key) = &self.asker.idempotency else { return String::new() };
-        // The body holds the phone: a plain digest of it could be guessed from the store alone.
         hex::encode(self.ring.fingerprint("body", key.body.as_bytes()))
     }
 

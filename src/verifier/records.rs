@@ -126,7 +126,7 @@ pub struct Address {
 /// What is kept of an `Idempotency-Key`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Remembered {
-    /// A digest of what was asked.
+    /// A digest of what was asked, with a key: the phone in it could be guessed otherwise.
     pub body: String,
     /// Where it stands.
     pub stage: RememberedStage,

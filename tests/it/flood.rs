@@ -11,7 +11,7 @@ use crate::world::{USUAL, World};
 /// How much more memory the server may hold after the flood, in KiB.
 const GROWTH_MAX: u64 = 32 * 1024;
 
-/// What one trial of the store may take of its files: the pages it touches, in the log and the file.
+/// What one trial of the store may take of its files: the pages that it touches, in both.
 const TRIAL_MAX: u64 = 16 * 1024;
 
 /// The memory that a process holds, in KiB.

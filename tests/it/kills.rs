@@ -44,7 +44,7 @@ impl Load {
         let (next, mut running) = (Arc::new(AtomicU32::new(0)), JoinSet::new());
         for _ in 0..callers {
             let (accepted, stop, next) = (accepted.clone(), stop.clone(), next.clone());
-            let (client, url) = (world.client.clone(), world.url("/v1/verifications"));
+            let (client, url) = (caller(), world.url("/v1/verifications"));
             running.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let mobile = mobile(series, next.fetch_add(1, Ordering::Relaxed));
@@ -69,6 +69,12 @@ impl Load {
         while self.callers.join_next().await.is_some() {}
         self.accepted.lock().unwrap().clone()
     }
+}
+
+/// A client of its own for each caller: in a pool that is shared while connections break by the
+/// dozen, a request of somebody else's can wait for its turn until it times out.
+fn caller() -> Client {
+    Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
 }
 
 /// The id, if the answer was 201 and came whole.

@@ -5,7 +5,7 @@
 //! the file remembers that it was made, and a marked file without its contents is refused.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -14,7 +14,7 @@ use crate::clock::Anchor;
 
 /// The form of the tables. A file of a newer form is refused.
 const FORM: i64 = 1;
-const MARK: &str = "countersign store";
+const MARK: &[u8] = b"countersign store";
 /// Pages of the write-ahead log after which it is copied into the file. More would make the
 /// pauses longer, fewer more frequent.
 const CHECKPOINT_PAGES: u32 = 1000;
@@ -81,8 +81,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => return Err(unusable(&error)),
     }
-    let mut mark = String::new();
-    lock.read_to_string(&mut mark).map_err(|error| unusable(&error))?;
+    let mut mark = Vec::new();
+    lock.read_to_end(&mut mark).map_err(|error| unusable(&error))?;
     let made_before = mark.starts_with(MARK);
     let length = fs::metadata(path).map_or(0, |meta| meta.len());
     if made_before && length == 0 {
@@ -99,8 +99,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         newer => return Err(OpenError::Newer(path.to_owned(), newer)),
     }
     if !made_before {
-        let marked = lock.write_all(MARK.as_bytes()).and_then(|()| lock.sync_all());
-        marked.and_then(|()| sync_folder(path)).map_err(|error| unusable(&error))?;
+        mark_as_made(&mut lock)
+            .and_then(|()| sync_folder(path))
+            .map_err(|error| unusable(&error))?;
     }
     let (revision, anchor) = meta(&db).map_err(|error| unusable(&error))?;
     let reader = connect(path).map_err(|error| unusable(&error))?;
@@ -149,6 +150,14 @@ fn meta(db: &Connection) -> rusqlite::Result<(u64, Anchor)> {
     let found = db.query_row("SELECT revision, anchor FROM meta", [], row).optional()?;
     let (revision, anchor) = found.unwrap_or_default();
     Ok((revision.unsigned_abs(), serde_json::from_str(&anchor).unwrap_or_default()))
+}
+
+/// Whatever a crash left in the marker is written over.
+fn mark_as_made(marker: &mut File) -> std::io::Result<()> {
+    marker.set_len(0)?;
+    marker.rewind()?;
+    marker.write_all(MARK)?;
+    marker.sync_all()
 }
 
 /// Only the owner reads the file: what is in it is sealed or hashed, and still nobody's business.

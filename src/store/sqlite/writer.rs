@@ -20,8 +20,10 @@ const BATCH_MAX: usize = 512;
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Rows looked at in one sweep.
 const SWEEP_ROWS: usize = 2000;
-/// Free pages that are given back to the file system at the end of a sweep over everything.
-const VACUUM_PAGES: u32 = 4096;
+/// Free pages that stay in the file for the records to come.
+const FREE_PAGES_MIN: i64 = 256;
+/// The most free pages that one sweep gives back to the file system.
+const VACUUM_PAGES: u32 = 256;
 
 /// A verb to be carried out, and where its caller waits.
 pub(super) struct Job {
@@ -234,10 +236,23 @@ impl Writer {
             seen.into_iter().next_back().map(|(key, _)| key).unwrap_or_default()
         };
         drop((select, delete));
-        if at_end && swept > 0 {
-            self.db.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-        }
+        self.shrink()?;
         Ok(swept)
+    }
+
+    /// Gives pages back to the file system while more of them are free than used.
+    fn shrink(&self) -> rusqlite::Result<()> {
+        let count = |what| self.db.query_row(what, [], |row| row.get::<_, i64>(0));
+        let free = count("PRAGMA freelist_count")?;
+        if free <= FREE_PAGES_MIN || free * 2 <= count("PRAGMA page_count")? {
+            return Ok(());
+        }
+        let vacuum = format!("PRAGMA incremental_vacuum({VACUUM_PAGES})");
+        let mut vacuum = self.db.prepare_cached(&vacuum)?;
+        // Each step gives back one page.
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+        Ok(())
     }
 
     fn write_meta(&mut self) -> rusqlite::Result<()> {
