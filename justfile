@@ -10,7 +10,7 @@ test *words:
 
 # The server is killed in mid-flight, again and again; nothing confirmed may be lost.
 kills times="200":
-    KILLS={{ times }} cargo test --locked --test it kill -- --nocapture
+    KILLS={{ times }} KILLS_USED=500 cargo test --locked --test it kill -- --nocapture
 
 # Countersign beside the stack it replaces: figures and how they came about in bench/README.md.
 bench *options:

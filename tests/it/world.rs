@@ -114,7 +114,7 @@ impl World {
         self.child = Some(command.spawn().unwrap());
         let began = Instant::now();
         loop {
-            let ready = self.get("/health/ready").send().await;
+            let ready = self.get("/health/ready").timeout(Duration::from_secs(2)).send().await;
             if ready.is_ok_and(|answer| answer.status() == StatusCode::OK) {
                 return;
             }
