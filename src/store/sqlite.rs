@@ -41,7 +41,7 @@ pub struct SqliteStore {
     reader: Arc<Mutex<Connection>>,
     clock: Clock,
     /// Held for as long as the store is open: the file has one owner.
-    _lock: std::fs::File,
+    _lock: file::Lock,
 }
 
 impl SqliteStore {

@@ -50,9 +50,19 @@ pub enum OpenError {
 pub(super) struct Opened {
     pub(super) writer: Connection,
     pub(super) reader: Connection,
-    pub(super) lock: File,
+    pub(super) lock: Lock,
     pub(super) anchor: Anchor,
     pub(super) revision: u64,
+}
+
+/// The ownership of the file, given back when this is dropped. Closing alone would not do: a
+/// process that is just being started shares every open file for a moment.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// The file that holds the lock and the marker.
@@ -69,20 +79,21 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         fs::create_dir_all(parent).map_err(|error| unusable(&error))?;
     }
     let marker = marker_path(path);
-    let mut lock = OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
         .open(&marker)
         .map_err(|error| unusable(&error))?;
-    match lock.try_lock() {
+    match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => return Err(unusable(&error)),
     }
+    let mut lock = Lock(file);
     let mut mark = Vec::new();
-    lock.read_to_end(&mut mark).map_err(|error| unusable(&error))?;
+    lock.0.read_to_end(&mut mark).map_err(|error| unusable(&error))?;
     let made_before = mark.starts_with(MARK);
     let length = fs::metadata(path).map_or(0, |meta| meta.len());
     if made_before && length == 0 {
@@ -99,7 +110,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         newer => return Err(OpenError::Newer(path.to_owned(), newer)),
     }
     if !made_before {
-        mark_as_made(&mut lock)
+        mark_as_made(&mut lock.0)
             .and_then(|()| sync_folder(path))
             .map_err(|error| unusable(&error))?;
     }
