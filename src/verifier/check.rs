@@ -14,7 +14,7 @@ use crate::domain::sends::Sends;
 use crate::domain::standing::Standing;
 use crate::domain::token::{Claims, Proof};
 use crate::domain::verification::{Guess, Stage, Verification};
-use crate::keys::{Ring, Use};
+use crate::keys::Ring;
 use crate::signer;
 use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
 
@@ -159,8 +159,7 @@ impl Check {
         let Stage::Pending { pepper, phone, .. } = &verification.stage else {
             return Ok(Self::refused(Refusal::NotFound));
         };
-        let opened = self.ring.open(Use::Sealing, b"phone", phone);
-        let phone = opened.and_then(|bytes| Phone::from_e164(std::str::from_utf8(&bytes).ok()?));
+        let phone = records::open_phone(&self.ring, phone);
         let (Some(pepper), Some(phone)) = (self.ring.pepper_named(pepper), phone) else {
             return Ok(Self::refused(Refusal::NotFound));
         };

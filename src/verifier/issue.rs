@@ -45,8 +45,6 @@ impl Letter {
     pub const PURPOSE: &'static [u8] = b"letter";
 }
 
-const PHONE_PURPOSE: &[u8] = b"phone";
-
 /// The verb.
 struct Issue {
     ring: Arc<Ring>,
@@ -373,8 +371,7 @@ impl Issue {
                 let mut old = old?;
                 let Stage::Pending { phone: sealed, .. } = &old.stage else { return None };
                 let live = old.is_live(self.now) && standing.newest == Some(id);
-                let opened = self.ring.open(Use::Sealing, PHONE_PURPOSE, sealed)?;
-                let phone = Phone::from_e164(std::str::from_utf8(&opened).ok()?)?;
+                let phone = records::open_phone(&self.ring, sealed)?;
                 old.renew(digest, pepper, &self.policy, self.now);
                 live.then_some((old, phone))
             }
@@ -395,7 +392,7 @@ impl Issue {
             pepper,
             expires_at: self.now + self.policy.code_ttl,
             checks_left: self.policy.checks_max,
-            phone: self.ring.seal(Use::Sealing, PHONE_PURPOSE, phone.e164().as_bytes()),
+            phone: records::seal_phone(&self.ring, phone),
         };
         Verification {
             tenant: self.asker.tenant.clone(),

@@ -12,7 +12,7 @@ use crate::domain::challenge::Minted;
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::limit::Window;
 use crate::domain::phone::Phone;
-use crate::keys::Ring;
+use crate::keys::{Ring, Use};
 use crate::store::Key;
 
 const SPENT: u8 = 1;
@@ -114,6 +114,19 @@ pub fn idempotency(ring: &Ring, tenant: &str, key: &str) -> Key {
 fn own_partition(ring: &Ring, kind: u8, word: &str, of: &[u8]) -> Key {
     let fingerprint = ring.fingerprint(word, of);
     Key::new(Ring::partition(&fingerprint), kind, &fingerprint[..])
+}
+
+const PHONE_PURPOSE: &[u8] = b"phone";
+
+/// Seals a number for as long as its verification is pending.
+pub fn seal_phone(ring: &Ring, phone: &Phone) -> String {
+    ring.seal(Use::Sealing, PHONE_PURPOSE, phone.e164().as_bytes())
+}
+
+/// Opens a sealed number.
+pub fn open_phone(ring: &Ring, sealed: &str) -> Option<Phone> {
+    let opened = ring.open(Use::Sealing, PHONE_PURPOSE, sealed)?;
+    Phone::from_e164(std::str::from_utf8(&opened).ok()?)
 }
 
 /// What is kept of an address.
