@@ -4,6 +4,9 @@
 //! and a mixer over it. It spreads shapes over a picture and guards no secret: who reads the shapes
 //! off the picture may learn the numbers that made them.
 
+use super::turn;
+use ab_glyph::{Point, point};
+
 /// How far the counter moves for each number: 2^64 divided by the golden ratio, made odd.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -28,7 +31,25 @@ impl Random {
     /// One of the choices.
     pub(super) fn pick<'a, T, const N: usize>(&mut self, choices: &'a [T; N]) -> &'a T {
         const { assert!(N > 0 && N < 65_536, "there is something to pick, and all can be picked") };
-        &choices[usize::from(self.next()) * N / 65_536]
+        &choices[self.below(N)]
+    }
+
+    /// Brings the choices into any order.
+    pub(super) fn shuffle<T>(&mut self, choices: &mut [T]) {
+        for last in (1..choices.len()).rev() {
+            choices.swap(last, self.below(last + 1));
+        }
+    }
+
+    /// A direction: a vector of length 1.
+    pub(super) fn direction(&mut self) -> Point {
+        let (sin, cos) = turn(self.between(-1.0, 1.0));
+        if self.next() % 2 == 0 { point(cos, sin) } else { point(-cos, -sin) }
+    }
+
+    /// A whole number below the limit, which is at most 65,536.
+    fn below(&mut self, limit: usize) -> usize {
+        usize::from(self.next()) * limit / 65_536
     }
 
     /// The upper 16 bits of the next number: they fit an `f32` without loss.

@@ -1,0 +1,48 @@
+//! The line below a picture that says how it is read, for front ends that only show an image.
+
+use ab_glyph::{Font, FontRef, Point, PxScale, ScaleFont, point};
+use std::sync::LazyLock;
+
+use super::raster::Strip;
+use super::{CAPTION_HEIGHT, Language, Rule, WIDTH};
+
+/// Where the strips' text stands: its baseline, in pixels from the top.
+const BASELINE: f32 = 17.0;
+/// The size of the text, in pixels; a longer line is set smaller.
+const TEXT: f32 = 16.0;
+/// What stays free at both sides, in pixels.
+const MARGIN: f32 = 6.0;
+
+/// The strips, drawn once: for each rule those in each language.
+static STRIPS: LazyLock<[[Strip; 2]; 4]> = LazyLock::new(|| {
+    let file = include_bytes!("fonts/caption.ttf");
+    let font = FontRef::try_from_slice(file).expect("the embedded font is valid");
+    Rule::ALL.map(|rule| Language::ALL.map(|language| set(&font, rule.caption(language))))
+});
+
+/// The strip for a rule.
+pub(super) fn strip(rule: Rule, language: Language) -> &'static Strip {
+    &STRIPS[rule as usize][language as usize]
+}
+
+/// Sets a line of text, centred.
+fn set(font: &FontRef<'_>, text: &str) -> Strip {
+    #[expect(clippy::cast_precision_loss, reason = "an f32 holds whole numbers far beyond these")]
+    let (width, height) = (WIDTH as f32, CAPTION_HEIGHT as f32);
+    let wide = |size: f32| {
+        let scaled = font.as_scaled(PxScale::from(size));
+        text.chars().map(|c| scaled.h_advance(font.glyph_id(c))).sum::<f32>()
+    };
+    let size = TEXT * ((width - 2.0 * MARGIN) / wide(TEXT)).min(1.0);
+    let scaled = font.as_scaled(PxScale::from(size));
+    let mut strip = Strip::new();
+    let mut pen: Point = point((width - wide(size)) / 2.0, BASELINE.min(height));
+    for c in text.chars() {
+        let id = font.glyph_id(c);
+        if let Some(glyph) = font.outline_glyph(id.with_scale_and_position(size, pen)) {
+            strip.glyph(&glyph);
+        }
+        pen.x += scaled.h_advance(id);
+    }
+    strip
+}

@@ -1,0 +1,89 @@
+//! Letters: each in its own font, size, slant and turn, and with a mild wave of its own.
+
+use ab_glyph::{Font, FontRef, Point, Rect, point};
+use std::sync::LazyLock;
+
+use super::random::Random;
+use super::raster::Shape;
+use super::{turn, wave};
+
+/// The letters that pictures show: none that a person takes for another, turned and crossed.
+pub const ALPHABET: &[u8; 15] = b"ACEHKLMNRTUWX39";
+
+/// How high a capital letter stands before its own size is applied, in pixels.
+pub(super) const CAPITAL: f32 = 38.0;
+/// How far the wave moves a point of an outline at most, in pixels.
+const WAVE: f32 = 1.2;
+/// How many pixels of an outline make one wave, at least and at most.
+const WAVE_LENGTH: (f32, f32) = (34.0, 60.0);
+
+/// A font, and how many of its units make the height of a capital letter.
+struct Face {
+    font: FontRef<'static>,
+    capital: f32,
+}
+
+impl Face {
+    fn new(file: &'static [u8]) -> Self {
+        let font = FontRef::try_from_slice(file).expect("the embedded fonts are valid");
+        let letter = font.outline(font.glyph_id('H')).expect("the embedded fonts have an H");
+        Self { font, capital: letter.bounds.height().abs() }
+    }
+}
+
+/// The embedded fonts, read once; `fonts/README.md` says where they come from.
+static FACES: LazyLock<[Face; 7]> = LazyLock::new(|| {
+    [
+        Face::new(include_bytes!("fonts/sans.ttf")),
+        Face::new(include_bytes!("fonts/round.ttf")),
+        Face::new(include_bytes!("fonts/serif.ttf")),
+        Face::new(include_bytes!("fonts/plain.ttf")),
+        Face::new(include_bytes!("fonts/hand.otf")),
+        Face::new(include_bytes!("fonts/open.otf")),
+        Face::new(include_bytes!("fonts/slab.otf")),
+    ]
+});
+
+/// A letter and where it lies.
+pub(super) struct Letter {
+    /// Its outline, with the middle of its box at the origin.
+    shape: Shape,
+    /// Half of the width and half of the height of its box.
+    pub(super) half: Point,
+    /// Where the middle of its box lies.
+    pub(super) centre: Point,
+}
+
+impl Letter {
+    /// Any look of a letter of the alphabet.
+    pub(super) fn new(c: char, random: &mut Random) -> Self {
+        let face = random.pick(&FACES);
+        let size = CAPITAL / face.capital * random.between(0.88, 1.08);
+        let slant = random.between(-0.2, 0.2);
+        let (sin, cos) = turn(random.between(-0.17, 0.17));
+        let (start, side) = (random.between(0.0, 1.0), random.between(0.0, 1.0));
+        let length = random.between(WAVE_LENGTH.0, WAVE_LENGTH.1);
+        let outline = face.font.outline(face.font.glyph_id(c));
+        let mut shape = Shape::from_font(outline.expect("all fonts have all letters, see tests"));
+        shape.moved(|p| {
+            let (x, y) = ((p.x + p.y * slant) * size, -p.y * size);
+            let (x, y) = (x * cos - y * sin, x * sin + y * cos);
+            point(x + WAVE * wave(start + y / length), y + WAVE * wave(side + x / length))
+        });
+        let bounds = shape.bounds();
+        let centre = middle(&bounds);
+        shape.moved(|p| p - centre);
+        let half = point(bounds.width() / 2.0, bounds.height() / 2.0);
+        Self { shape, half, centre: point(0.0, 0.0) }
+    }
+
+    /// The outline where the letter lies.
+    pub(super) fn placed(mut self) -> Shape {
+        self.shape.moved(|p| p + self.centre);
+        self.shape
+    }
+}
+
+fn middle(bounds: &Rect) -> Point {
+    point(f32::midpoint(bounds.min.x, bounds.max.x), f32::midpoint(bounds.min.y, bounds.max.y))
+}
