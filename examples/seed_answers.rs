@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Parser;
+use countersign::captcha::Level;
 use countersign::chance::{Chance, OsChance};
 use countersign::clock::Clock;
 use countersign::domain::challenge::{Picture, Subject, window_at};
@@ -35,7 +36,8 @@ fn main() -> anyhow::Result<()> {
         let mut bytes = [0; 16];
         OsChance.fill(&mut bytes);
         let name = hex::encode(bytes);
-        let picture = Picture::derive(key, &Subject::Named { tenant, name: &name, window });
+        let named = Subject::Named { tenant, name: &name, window };
+        let picture = Picture::derive(key, &named, Level::Plain);
         writeln!(out, "{name} {}", picture.text)?;
     }
     Ok(())

@@ -16,9 +16,9 @@ const STRINGS = {
     'phone': 'Phone number',
     'phone.hint': 'With or without +86.',
     'answer': 'Picture',
-    'answer.hint': 'Type the characters in the picture. Capitals and small letters are the same.',
+    'answer.hint': 'Capitals and small letters are the same.',
     'picture.new': 'Another picture',
-    'picture.alt': 'Challenge picture with a few characters. Type them into the field below.',
+    'picture.alt': 'Challenge picture: a line runs through some of its characters. The sentence below says which to type.',
     'picture.failed': 'The picture did not load.',
     'picture.replaced': 'The picture had expired: here is another.',
     'send': 'Send code',
@@ -93,9 +93,9 @@ const STRINGS = {
     'phone': '手机号',
     'phone.hint': '带不带 +86 都可以。',
     'answer': '图形验证',
-    'answer.hint': '输入图片中的字符，不区分大小写。',
+    'answer.hint': '不区分大小写。',
     'picture.new': '换一张',
-    'picture.alt': '图形验证图片，其中有几个字符。请把它们填入下方输入框。',
+    'picture.alt': '图形验证图片：一条线穿过其中几个字符。下面的说明告诉您输入哪些。',
     'picture.failed': '图片没有加载出来。',
     'picture.replaced': '图片已过期，换了一张新的。',
     'send': '发送验证码',
@@ -379,6 +379,7 @@ async function newPicture() {
     const challenge = await call('POST', '/v1/challenges');
     if (asked !== picturesAsked) return; // a later wish has overtaken this one
     state.challenge = challenge;
+    drawWords(); // the picture's own instruction
     // Only path and query: the server may know itself by a name that the page's policy does not allow.
     const { pathname, search } = new URL(challenge.image_url, location.href);
     element('challenge-image').src = pathname + search;
@@ -684,6 +685,7 @@ function drawWords() {
   for (const node of document.querySelectorAll('[data-alt]')) node.alt = say(node.dataset.alt);
   for (const node of document.querySelectorAll('[data-label]')) node.setAttribute('aria-label', say(node.dataset.label));
 
+  put('instruction', state.challenge?.instruction[state.language] ?? '');
   drawBusy('send', 'sending');
   drawBusy('check', 'checking');
 }

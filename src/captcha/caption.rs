@@ -46,3 +46,28 @@ fn set(font: &FontRef<'_>, text: &str) -> Strip {
     }
     strip
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_font_has_every_character_and_every_line_fits() {
+        let file = include_bytes!("fonts/caption.ttf");
+        let font = FontRef::try_from_slice(file).expect("the embedded font is valid");
+        for (rule, language) in Rule::ALL.iter().flat_map(|r| Language::ALL.map(|l| (*r, l))) {
+            for c in rule.caption(language).chars() {
+                let id = font.glyph_id(c);
+                assert!(id.0 != 0 && (c == ' ' || font.outline(id).is_some()), "{c:?}");
+            }
+            let strip = strip(rule, language);
+            let dark = |columns: std::ops::Range<usize>| {
+                strip.tones().iter().flat_map(|row| &row[columns.clone()]).any(|tone| *tone > 0)
+            };
+            assert!(!dark(0..4) && !dark(260..264), "{rule:?} {language:?}");
+            assert!(dark(60..80) && dark(180..200), "{rule:?} {language:?}");
+            let (first, last) = (strip.tones()[0], strip.tones()[23]);
+            assert!(first.iter().chain(&last).all(|tone| *tone == 0), "cut off");
+        }
+    }
+}

@@ -23,7 +23,8 @@ pub(super) fn spline(knots: &[Point]) -> Vec<(Point, usize)> {
         let [ab, bc, cd] = [b - a, c - b, d - c].map(|way| length(way).sqrt());
         // The directions in which the curve leaves `b` and arrives at `c`.
         let slope = |x: Point, y: Point, z: Point, xy: f32, yz: f32| {
-            let out = times(y - x, 1.0 / xy) - times(z - x, 1.0 / (xy + yz)) + times(z - y, 1.0 / yz);
+            let out =
+                times(y - x, 1.0 / xy) - times(z - x, 1.0 / (xy + yz)) + times(z - y, 1.0 / yz);
             times(out, bc)
         };
         let (leave, arrive) = (slope(a, b, c, ab, bc), slope(b, c, d, bc, cd));

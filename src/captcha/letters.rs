@@ -87,3 +87,30 @@ impl Letter {
 fn middle(bounds: &Rect) -> Point {
     point(f32::midpoint(bounds.min.x, bounds.max.x), f32::midpoint(bounds.min.y, bounds.max.y))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_font_has_its_own_outline_for_every_letter() {
+        for face in &*FACES {
+            let ids = ALPHABET.map(|c| face.font.glyph_id(char::from(c)));
+            let different: std::collections::BTreeSet<_> = ids.iter().collect();
+            assert_eq!(different.len(), ALPHABET.len());
+            assert!(ids.iter().all(|id| id.0 != 0 && face.font.outline(*id).is_some()));
+        }
+    }
+
+    #[test]
+    fn letters_are_large_and_fit_their_cells() {
+        for number in 0..=255 {
+            let mut random = Random::new(&[number; 32]);
+            for c in ALPHABET.map(char::from) {
+                let half = Letter::new(c, &mut random).half;
+                assert!((9.0..35.0).contains(&half.x), "{c}, seed {number}: {half:?}");
+                assert!((15.0..29.0).contains(&half.y), "{c}, seed {number}: {half:?}");
+            }
+        }
+    }
+}

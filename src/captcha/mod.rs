@@ -129,3 +129,160 @@ fn wave(along: f32) -> f32 {
 fn fraction(number: f32) -> f32 {
     number - number as u32 as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seed for each number, with all bytes in use.
+    fn seed(number: u16) -> [u8; 32] {
+        let [low, high] = number.to_le_bytes();
+        std::array::from_fn(|i| {
+            low.wrapping_mul(167).wrapping_add(high).wrapping_add(i.to_le_bytes()[0] * 7)
+        })
+    }
+
+    const PLAIN: Style = Style { level: Level::Plain, rule: Rule::FromRing, caption: None };
+
+    fn styles() -> impl Iterator<Item = Style> {
+        let captions = [None, Some(Language::Chinese), Some(Language::English)];
+        let of = move |level, rule| captions.map(|caption| Style { level, rule, caption });
+        Level::ALL
+            .into_iter()
+            .flat_map(move |level| Rule::ALL.into_iter().flat_map(move |rule| of(level, rule)))
+    }
+
+    /// Answers in which every letter has every place.
+    fn texts() -> impl Iterator<Item = String> + Clone {
+        let all = ALPHABET.map(char::from);
+        (0..15).map(move |i| [0, 4, 7, 13].iter().map(|step| all[(i + step) % 15]).collect())
+    }
+
+    /// The width and height that a file states, its palette, and a tone for each pixel.
+    fn decoded(file: &[u8]) -> ((u32, u32), Vec<u8>, Vec<u8>) {
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+        decoder.set_transformations(png::Transformations::IDENTITY);
+        let mut reader = decoder.read_info().expect("a PNG");
+        assert_eq!(reader.output_color_type(), (png::ColorType::Indexed, png::BitDepth::Two));
+        let mut data = vec![0; reader.output_buffer_size().expect("a small picture")];
+        reader.next_frame(&mut data).expect("whole image data");
+        reader.finish().expect("nothing broken after it");
+        let tones = data.iter().flat_map(|byte| [6, 4, 2, 0].map(|shift| byte >> shift & 3));
+        let palette = reader.info().palette.as_ref().expect("a palette").to_vec();
+        (reader.info().size(), palette, tones.collect())
+    }
+
+    /// How much light a colour gives, from 0 to 1, as WCAG 2.2 defines it.
+    fn luminance(colour: Colour) -> f64 {
+        let [red, green, blue] = colour.map(|part| {
+            let part = f64::from(part) / 255.0;
+            if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        });
+        0.2126 * red + 0.7152 * green + 0.0722 * blue
+    }
+
+    #[test]
+    fn the_same_text_seed_and_style_give_the_same_bytes_and_others_do_not() {
+        let picture = draw("ACE9", &seed(1), PLAIN);
+        assert_eq!(draw("ACE9", &seed(1), PLAIN), picture);
+        assert_ne!(draw("ACE3", &seed(1), PLAIN), picture);
+        let all: std::collections::BTreeSet<_> =
+            styles().map(|style| draw("ACE9", &seed(1), style)).collect();
+        assert_eq!(all.len(), styles().count());
+    }
+
+    #[test]
+    fn every_bit_of_the_seed_changes_the_picture() {
+        let picture = draw("ACE9", &seed(1), PLAIN);
+        for bit in 0..256 {
+            let mut other = seed(1);
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(draw("ACE9", &other, PLAIN), picture, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_a_valid_png_of_the_stated_size() {
+        for style in styles() {
+            let (size, palette, tones) = decoded(&draw("ACE9", &seed(2), style));
+            let height = HEIGHT + style.caption.map_or(0, |_| CAPTION_HEIGHT);
+            assert_eq!(size, (WIDTH, height), "{style:?}");
+            assert_eq!(palette.len(), 4 * 3);
+            assert_eq!(tones.len(), (WIDTH * height) as usize);
+            let seen = |tone| tones.iter().filter(|&&other| other == tone).count();
+            assert!(seen(0) > 5_000 && seen(3) > 2_000, "{style:?}");
+        }
+    }
+
+    #[test]
+    fn all_plain_pictures_have_the_same_length_and_others_are_not_much_longer() {
+        for style in styles() {
+            let lengths = (0..).zip(texts().cycle().take(60));
+            let lengths = lengths.map(|(number, text)| draw(&text, &seed(number), style).len());
+            let mut lengths: Vec<usize> = lengths.collect();
+            lengths.sort_unstable();
+            assert!(lengths.iter().all(|length| [3_072, 3_584, 4_096].contains(length)));
+            let same = lengths[0] == 3_072 && lengths[59] == 3_072;
+            assert!(same || style.level != Level::Plain, "{style:?} {lengths:?}");
+            assert!(lengths[30] == 3_072 || style.caption.is_some(), "{style:?} {lengths:?}");
+        }
+    }
+
+    #[test]
+    fn the_line_that_counts_takes_the_answer_and_the_other_line_the_rest() {
+        for (style, number) in styles().flat_map(|style| (0..40).map(move |n| (style, n))) {
+            let (main, decoy) = casting("ACE9", style, &mut Random::new(&seed(number)));
+            let read: String = match style.rule {
+                Rule::FromRing | Rule::FromSquare => main.iter().collect(),
+                Rule::ToRing => main.iter().rev().collect(),
+                Rule::SkipFirst => main[1..].iter().collect(),
+            };
+            assert_eq!(read, "ACE9");
+            assert_eq!(main.len() + decoy.len(), style.level.letters());
+            let all: std::collections::BTreeSet<_> = main.iter().chain(&decoy).collect();
+            assert_eq!(all.len(), style.level.letters(), "no letter is there twice");
+        }
+    }
+
+    #[test]
+    fn ink_stands_out_from_paper() {
+        for (paper, ink) in COLOURS {
+            let contrast = (luminance(paper) + 0.05) / (luminance(ink) + 0.05);
+            assert!(contrast >= 9.0, "{paper:?} and {ink:?}: {contrast}");
+        }
+        for number in 0..40 {
+            let (_, palette, _) = decoded(&draw("ACE9", &seed(number), PLAIN));
+            let (paper, ink) = (&palette[..3], &palette[9..]);
+            assert!(COLOURS.iter().any(|pair| pair.0 == paper && pair.1 == ink));
+        }
+    }
+
+    #[test]
+    fn every_rule_says_in_each_language_what_to_do() {
+        for language in Language::ALL {
+            let said = |of: fn(Rule, Language) -> &'static str| {
+                Rule::ALL.map(|rule| of(rule, language)).into_iter().collect::<Vec<_>>()
+            };
+            for mut sentences in [said(Rule::instruction), said(Rule::caption)] {
+                assert!(sentences.iter().all(|said| said.contains('4')), "{sentences:?}");
+                sentences.sort_unstable();
+                sentences.dedup();
+                assert_eq!(sentences.len(), Rule::ALL.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_left_out() {
+        assert!(ALPHABET.iter().all(|&c| can_draw(char::from(c))));
+        assert!(!"az -\0Äß４💥O0I1".chars().any(can_draw));
+        assert_eq!(draw("A-C e\u{301}E9", &seed(3), PLAIN), draw("ACE9", &seed(3), PLAIN));
+        assert_eq!(draw("ACE9HK", &seed(4), PLAIN).len(), 3_072);
+        for style in styles() {
+            // Nobody derives these, but they must not break anything.
+            for text in ["", "A", "AA", "AAAA", "ACE"] {
+                assert!(!draw(text, &seed(5), style).is_empty());
+            }
+        }
+    }
+}

@@ -4,9 +4,7 @@
 //! The file is compressed and then filled up to a length that is the same for every picture of a
 //! kind, so that its size tells nothing.
 
-use ab_glyph::{
-    GlyphId, Outline, OutlineCurve, OutlinedGlyph, Point, PxScaleFactor, Rect, point,
-};
+use ab_glyph::{GlyphId, Outline, OutlineCurve, OutlinedGlyph, Point, PxScaleFactor, Rect, point};
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::random::Random;
@@ -26,9 +24,9 @@ const UNFILTERED: u8 = 0;
 type Four = [f32; PIXELS_PER_BYTE];
 
 /// Half of a line's width on paper, in pixels.
-const LINE: f32 = 1.5;
+const LINE: f32 = 1.9;
 /// Half of the width of the cut that it leaves in a letter: thinner, so that the letter stays one.
-const CUT: f32 = 0.9;
+const CUT: f32 = 1.0;
 /// Half of a ring's size, to the middle of its line, in pixels.
 const RING: f32 = 5.7;
 /// Half of a square's size, in pixels.
@@ -37,8 +35,8 @@ const SQUARE: f32 = 5.5;
 const UNSEEN: f32 = LINE + 1.0;
 
 /// The lengths that files are filled up to: the first that is enough. A picture on plain paper
-/// always takes the first.
-const LENGTHS: [usize; 5] = [2_816, 3_072, 3_328, 3_584, 4_096];
+/// always takes the first; the last is beyond what any needs.
+const LENGTHS: [usize; 4] = [3_072, 3_584, 4_096, 8_192];
 /// How hard the file is compressed; more takes longer than it gains.
 const COMPRESSION: i32 = 1;
 
@@ -83,13 +81,18 @@ impl Shape {
     }
 }
 
-/// A line of text, four pixels to a byte.
+/// A line of text: a tone for each pixel.
 pub(super) struct Strip([[u8; COLUMNS]; CAPTION_ROWS]);
 
 impl Strip {
     /// Empty paper.
     pub(super) fn new() -> Self {
         Self([[0; COLUMNS]; CAPTION_ROWS])
+    }
+
+    /// A tone for each pixel.
+    pub(super) fn tones(&self) -> &[[u8; COLUMNS]; CAPTION_ROWS] {
+        &self.0
     }
 
     /// Draws a glyph where it stands.
@@ -225,7 +228,7 @@ impl Canvas {
             let fours = fours.zip(flips.as_chunks().0);
             data.extend(fours.map(|((letters, lines), flips)| four(letters, lines, flips)));
         }
-        for row in caption.iter().flat_map(|strip| &strip.0) {
+        for row in caption.iter().flat_map(|strip| strip.tones()) {
             data.push(UNFILTERED);
             data.extend(row.as_chunks().0.iter().copied().map(packed));
         }
@@ -251,12 +254,7 @@ fn together(letter: f32, line: f32, flip: f32) -> u8 {
 }
 
 /// How far each pixel of a row lies in a turned patch, from 0 to 1.
-fn blend(
-    above: &[f32; HEIGHTS],
-    below: &[f32; HEIGHTS],
-    down: f32,
-    flips: &mut [f32; COLUMNS],
-) {
+fn blend(above: &[f32; HEIGHTS], below: &[f32; HEIGHTS], down: f32, flips: &mut [f32; COLUMNS]) {
     let mut ends = above.windows(2).zip(below.windows(2));
     for four in flips.as_chunks_mut::<STEP>().0 {
         let Some((above, below)) = ends.next() else { return };
@@ -295,7 +293,7 @@ fn file(data: &[u8], rows: usize, [paper, ink]: [Colour; 2]) -> Vec<u8> {
     let mut compressor = Compressor::new(CompressionLvl::new(COMPRESSION).expect("a level it has"));
     let mut packed = vec![0; compressor.zlib_compress_bound(data.len())];
     let length = compressor.zlib_compress(data, &mut packed).expect("the bound is enough");
-    let mut file = Vec::with_capacity(*LENGTHS.last().unwrap_or(&0));
+    let mut file = Vec::with_capacity(LENGTHS[0]);
     let rows = u32::try_from(rows).expect("a few rows");
     let mut encoder = png::Encoder::new(&mut file, WIDTH, rows);
     encoder.set_color(png::ColorType::Indexed);

@@ -31,9 +31,7 @@ impl Rule {
     /// The sentence that says what to do.
     pub fn instruction(self, language: Language) -> &'static str {
         match (self, language) {
-            (Self::FromRing, Language::Chinese) => {
-                "从圆圈开始,按线经过的先后输入 4 个字符。"
-            }
+            (Self::FromRing, Language::Chinese) => "从圆圈开始,按线经过的先后输入 4 个字符。",
             (Self::ToRing, Language::Chinese) => {
                 "从线的另一端走向圆圈,按线经过的先后输入 4 个字符。"
             }

@@ -187,10 +187,8 @@ impl Table<'_> {
         if !plain {
             return None;
         }
-        let lines = [
-            self.line(main, Some(marks.main), random)?,
-            self.line(decoy, marks.decoy, random)?,
-        ];
+        let lines =
+            [self.line(main, Some(marks.main), random)?, self.line(decoy, marks.decoy, random)?];
         let followed = lines.iter().all(|line| self.clear_of_letters(line));
         let legible = followed && self.marks_free(&lines) && self.cross_well(&lines);
         (legible || self.demand <= 0.0).then_some(lines)
@@ -213,9 +211,10 @@ impl Table<'_> {
     /// sharp: cheap, and it spares most of the curves that would not do.
     fn legs_free(&self, stops: &Range<usize>) -> bool {
         let at = |letter: usize| self.letters[letter].centre;
-        let turns = stops.clone().skip(2).all(|last| {
-            !self.sharp(at(last - 2) - at(last - 1), at(last) - at(last - 1))
-        });
+        let turns = stops
+            .clone()
+            .skip(2)
+            .all(|last| !self.sharp(at(last - 2) - at(last - 1), at(last) - at(last - 1)));
         turns && stops.clone().skip(1).all(|to| self.leg_free(at(to - 1), at(to), to - 1..to + 1))
     }
 
@@ -254,9 +253,8 @@ impl Table<'_> {
         random: &mut Random,
     ) -> Option<Point> {
         let from = self.letters[letter].centre;
-        let tries = (0..TRIES).map(|_| {
-            from + times(random.direction(), CAPITAL * random.between(REACH.0, REACH.1))
-        });
+        let tries = (0..TRIES)
+            .map(|_| from + times(random.direction(), CAPITAL * random.between(REACH.0, REACH.1)));
         let tries: Vec<Point> = tries.collect();
         let free = |&&end: &&Point| {
             inside(end, margin)
@@ -328,10 +326,120 @@ struct Piece {
 
 fn pieces(points: &[(Point, usize)]) -> Vec<Piece> {
     let every_other: Vec<_> = points.iter().step_by(2).collect();
-    let piece = |ends: &[&(Point, usize)]| Piece { ends: [ends[0].0, ends[1].0], passed: ends[0].1 };
+    let piece =
+        |ends: &[&(Point, usize)]| Piece { ends: [ends[0].0, ends[1].0], passed: ends[0].1 };
     every_other.windows(2).map(piece).collect()
 }
 
 fn inside(p: Point, margin: f32) -> bool {
     p.x >= margin && p.y >= margin && p.x <= SIZE.x - margin && p.y <= SIZE.y - margin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::captcha::{ALPHABET, Level};
+
+    /// Letters and lines of many pictures, and a name for each.
+    fn laid() -> impl Iterator<Item = (String, Vec<Letter>, Threads)> {
+        (0..=255).flat_map(|number| {
+            Rule::ALL.into_iter().flat_map(move |rule| {
+                Level::ALL.map(|level| {
+                    let mut random = Random::new(&[number; 32]);
+                    let mut chars = ALPHABET.map(char::from);
+                    random.shuffle(&mut chars);
+                    let chars = chars.iter().take(level.letters());
+                    let mut letters: Vec<Letter> =
+                        chars.map(|&c| Letter::new(c, &mut random)).collect();
+                    let taken = if rule == Rule::SkipFirst { 5 } else { 4 };
+                    let threads = Threads::lay(&mut letters, taken, Marks::of(rule), &mut random);
+                    (format!("seed {number}, {rule:?}, {level:?}"), letters, threads)
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn lines_meet_their_letters_in_order_and_touch_no_other() {
+        for (name, letters, Threads(lines)) in laid() {
+            let taken: usize = lines.iter().map(|line| line.stops.len()).sum();
+            assert_eq!(taken, letters.len(), "{name}: every letter is on one line");
+            for line in &lines {
+                let meets = |letter: usize| {
+                    let at = letters[letter].centre;
+                    line.points.iter().position(|p| length(p.0 - at) < 0.1)
+                };
+                let order: Vec<_> = line.stops.clone().map(meets).collect();
+                assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{name}");
+                for (i, letter) in letters.iter().enumerate() {
+                    if line.stops.contains(&i) {
+                        continue;
+                    }
+                    let gap = |p: &(Point, usize)| from_box(p.0 - letter.centre, letter.half);
+                    assert!(line.points.iter().all(|p| gap(p) > 3.0), "{name}, letter {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn letters_lie_apart_and_inside_and_so_do_marks() {
+        for (name, letters, Threads(lines)) in laid() {
+            for (i, a) in letters.iter().enumerate() {
+                assert!(inside(a.centre - a.half, 0.0), "{name}");
+                assert!(inside(a.centre + a.half, 0.0), "{name}");
+                for b in &letters[..i] {
+                    let apart = a.centre - b.centre;
+                    let across = apart.x.abs() - a.half.x - b.half.x;
+                    let down = apart.y.abs() - a.half.y - b.half.y;
+                    assert!(across > 2.0 || down > 2.0, "{name}");
+                }
+            }
+            for (line, other) in [(&lines[0], &lines[1]), (&lines[1], &lines[0])] {
+                if line.mark.is_none() {
+                    continue;
+                }
+                let mark = line.points[0].0;
+                assert!(inside(mark, MARK), "{name}");
+                let gap = |letter: &Letter| from_box(mark - letter.centre, letter.half);
+                assert!(letters.iter().all(|letter| gap(letter) > MARK), "{name}");
+                assert!(other.points.iter().all(|p| length(p.0 - mark) > 12.0), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_cross_seldom_and_steeply() {
+        for (name, _, Threads(lines)) in laid() {
+            let ways = lines.each_ref().map(|line| line.points.windows(2).collect::<Vec<_>>());
+            let mut crossings = 0;
+            for a in &ways[0] {
+                for b in &ways[1] {
+                    if !intersect([a[0].0, a[1].0], [b[0].0, b[1].0]) {
+                        continue;
+                    }
+                    crossings += 1;
+                    let sine = cross(unit(a[1].0 - a[0].0), unit(b[1].0 - b[0].0)).abs();
+                    assert!(sine > 0.5, "{name}: {sine}");
+                }
+            }
+            assert!(crossings <= CROSSINGS, "{name}: {crossings}");
+        }
+    }
+
+    #[test]
+    fn cells_are_dealt_in_every_order_that_has_a_way() {
+        let mut random = Random::new(&[1; 32]);
+        let mut starts = [0_u32; COUNT];
+        let mut cells = [0; COUNT];
+        for _ in 0..8_000 {
+            while !walk(&mut cells, 7, 4, &mut random) {}
+            starts[usize::from(cells[0])] += 1;
+            let mut sorted = cells;
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3, 4, 5, 6, 7]);
+        }
+        // Not even, since corners have fewer ways, but no cell is rare.
+        assert!(starts.iter().all(|count| *count > 500), "{starts:?}");
+    }
 }

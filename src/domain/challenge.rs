@@ -11,12 +11,9 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Millis, SECOND};
+use crate::captcha::{ALPHABET, LENGTH, Language, Level, Rule, Style};
+use crate::clock::{DAY, Millis, SECOND};
 
-/// The characters of an answer: none that a person takes for another.
-pub const ALPHABET: &[u8] = b"ACEFHKMNPRTWXY3479";
-/// Characters in an answer, as in the seed's input field.
-pub const LENGTH: usize = 4;
 /// One window of the seed's pictures. A picture is good in its own window and the next, so it
 /// lives 150 to 300 seconds.
 pub const WINDOW: Millis = 150 * SECOND;
@@ -29,13 +26,17 @@ pub const NAME_MAX: usize = 64;
 /// The longest answer that is looked at.
 pub const ANSWER_MAX: usize = 32;
 
-/// What a picture shows, and the seed of how it looks.
+/// What a picture shows, and how it looks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
     /// The answer.
     pub text: String,
     /// The seed of its look.
     pub seed: [u8; 32],
+    /// How hard it is.
+    pub level: Level,
+    /// How it is read.
+    pub rule: Rule,
 }
 
 impl fmt::Debug for Picture {
@@ -46,16 +47,22 @@ impl fmt::Debug for Picture {
 
 impl Picture {
     /// Derives the picture of a challenge.
-    pub fn derive(key: &hmac::Key, subject: &Subject<'_>) -> Self {
-        let text_bytes = mac(key, b"text", subject);
-        let seed = mac(key, b"look", subject);
-        // 32 bytes for 4 letters: a byte in the incomplete last stretch of 256 is passed over.
-        // That all but a few of them are is less likely than a broken machine (2^-90).
-        let limit = 256 - 256 % ALPHABET.len();
-        let usable = text_bytes.iter().map(|&byte| usize::from(byte)).filter(|&byte| byte < limit);
-        let letters = usable.chain(std::iter::repeat(0)).take(LENGTH);
-        let text = letters.map(|byte| char::from(ALPHABET[byte % ALPHABET.len()])).collect();
-        Self { text, seed }
+    pub fn derive(key: &hmac::Key, subject: &Subject<'_>, level: Level) -> Self {
+        let text = text(&mac(key, b"text", |part| subject.feed(part)));
+        let seed = mac(key, b"look", |part| {
+            part(&[level.number()]);
+            subject.feed(part);
+        });
+        // The rule holds for a day: the challenge's own, so that its picture stays the same.
+        let day = subject.begins_at().div_euclid(DAY);
+        let [choice, ..] = mac(key, b"rule", |part| part(&day.to_be_bytes()));
+        let rule = Rule::ALL[usize::from(choice) % Rule::ALL.len()];
+        Self { text, seed, level, rule }
+    }
+
+    /// How it is drawn, with a line below in this language or without one.
+    pub fn style(&self, caption: Option<Language>) -> Style {
+        Style { level: self.level, rule: self.rule, caption }
     }
 
     /// Whether an answer is this picture's text; case and surrounding blanks do not matter.
@@ -77,28 +84,55 @@ pub enum Subject<'a> {
         window: i64,
     },
     /// A minted challenge.
-    Minted {
-        /// Its unguessable part.
-        nonce: &'a [u8; 16],
-    },
+    Minted(&'a Minted),
 }
 
-fn mac(key: &hmac::Key, label: &[u8], subject: &Subject<'_>) -> [u8; 32] {
+impl Subject<'_> {
+    /// Hands over what makes this challenge another than all others.
+    fn feed(&self, part: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Named { tenant, name, window } => {
+                part(tenant.as_bytes());
+                part(name.as_bytes());
+                part(&window.to_be_bytes());
+            }
+            Self::Minted(minted) => part(&minted.nonce),
+        }
+    }
+
+    /// When its time begins.
+    fn begins_at(&self) -> Millis {
+        match self {
+            Self::Named { window, .. } => window.saturating_mul(WINDOW),
+            Self::Minted(minted) => minted.expires_at.saturating_sub(TTL),
+        }
+    }
+}
+
+/// The code of these parts, each with its length, so that no two lists of parts are alike.
+fn mac(key: &hmac::Key, label: &[u8], parts: impl FnOnce(&mut dyn FnMut(&[u8]))) -> [u8; 32] {
     let mut context = hmac::Context::with_key(key);
     let mut part = |bytes: &[u8]| {
         context.update(&(bytes.len() as u64).to_be_bytes());
         context.update(bytes);
     };
     part(label);
-    match subject {
-        Subject::Named { tenant, name, window } => {
-            part(tenant.as_bytes());
-            part(name.as_bytes());
-            part(&window.to_be_bytes());
-        }
-        Subject::Minted { nonce } => part(*nonce),
-    }
+    parts(&mut part);
     context.sign().as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
+}
+
+/// A text of different letters: all texts are equally likely.
+fn text(chance: &[u8; 32]) -> String {
+    let mut left = ALPHABET.to_vec();
+    let mut bytes = chance.iter().map(|&byte| usize::from(byte));
+    let letters = (0..LENGTH).map(|_| {
+        // 32 bytes for 4 letters: a byte in the incomplete last stretch of 256 is passed over.
+        // That they all run out is less likely than a broken machine (2^-90).
+        let limit = 256 - 256 % left.len();
+        let byte = bytes.find(|&byte| byte < limit).unwrap_or_default();
+        char::from(left.remove(byte % left.len()))
+    });
+    letters.collect()
 }
 
 /// Whether a text can be a challenge's name at the seed's door.
@@ -220,7 +254,11 @@ mod tests {
     }
 
     fn picture(window: i64) -> Picture {
-        Picture::derive(&key(), &Subject::Named { tenant: "shop", name: "u-1", window })
+        Picture::derive(
+            &key(),
+            &Subject::Named { tenant: "shop", name: "u-1", window },
+            Level::Plain,
+        )
     }
 
     fn judge(answer: &str, spent: Option<Spent>, window: i64) -> (Judged, Spent) {
@@ -230,12 +268,13 @@ mod tests {
     #[test]
     fn a_picture_is_the_same_twice_and_differs_by_name_window_tenant_and_kind() {
         assert_eq!(picture(7), picture(7));
-        let derive = |subject| Picture::derive(&key(), &subject);
+        let derive = |subject| Picture::derive(&key(), &subject, Level::Plain);
+        let minted = Minted { nonce: [0; 16], expires_at: TTL };
         let others = [
             picture(8),
             derive(Subject::Named { tenant: "shop", name: "u-2", window: 7 }),
             derive(Subject::Named { tenant: "bank", name: "u-1", window: 7 }),
-            derive(Subject::Minted { nonce: &[0; 16] }),
+            derive(Subject::Minted(&minted)),
         ];
         for other in others {
             assert_ne!(other.seed, picture(7).seed);
@@ -244,16 +283,50 @@ mod tests {
     }
 
     #[test]
-    fn texts_use_the_whole_alphabet_evenly() {
-        let mut seen = std::collections::BTreeMap::<u8, u32>::new();
-        for window in 0..9000 {
-            for byte in picture(window).text.bytes() {
-                *seen.entry(byte).or_default() += 1;
+    fn a_level_changes_the_look_but_not_the_answer() {
+        let named = Subject::Named { tenant: "shop", name: "u-1", window: 7 };
+        let [plain, patches, more] = Level::ALL.map(|level| Picture::derive(&key(), &named, level));
+        assert_eq!((&plain.text, plain.rule), (&patches.text, patches.rule));
+        assert_eq!(plain.text, more.text);
+        assert_ne!(plain.seed, patches.seed);
+        assert_ne!(patches.seed, more.seed);
+    }
+
+    #[test]
+    fn the_rule_holds_for_a_day_and_follows_from_the_secret() {
+        let per_day = DAY / WINDOW;
+        let rules = |key: &hmac::Key| {
+            let rule = |day: i64| {
+                let of = |window| Subject::Named { tenant: "shop", name: "u-1", window };
+                let first = Picture::derive(key, &of(day * per_day), Level::Plain).rule;
+                let last = Picture::derive(key, &of((day + 1) * per_day - 1), Level::Plain).rule;
+                assert_eq!(first, last);
+                first
+            };
+            (0..64).map(rule).collect::<Vec<_>>()
+        };
+        let of_one = rules(&key());
+        assert!(Rule::ALL.iter().all(|rule| of_one.contains(rule)));
+        assert_ne!(of_one, rules(&hmac::Key::new(hmac::HMAC_SHA256, &[2; 32])));
+    }
+
+    #[test]
+    fn texts_are_spread_evenly_over_all_there_are() {
+        let mut at = [[0_u32; 15]; LENGTH];
+        let mut pairs = std::collections::BTreeMap::<[u8; 2], u32>::new();
+        for window in 0..21_000 {
+            let text = picture(window).text.into_bytes();
+            assert_eq!(text.len(), LENGTH);
+            for (i, letter) in text.iter().enumerate() {
+                assert!(!text[..i].contains(letter), "{text:?}");
+                at[i][ALPHABET.iter().position(|known| known == letter).unwrap()] += 1;
             }
+            *pairs.entry([text[0], text[1]]).or_default() += 1;
         }
-        assert_eq!(seen.len(), ALPHABET.len());
-        // 36 000 letters over 18: 2 000 each, standard deviation 43.
-        assert!(seen.values().all(|count| (1780..2220).contains(count)), "{seen:?}");
+        // 21 000 texts: 1 400 for a letter in a place (deviation 36), 100 for a pair (10).
+        assert!(at.as_flattened().iter().all(|count| (1_230..1_570).contains(count)), "{at:?}");
+        assert_eq!(pairs.len(), 15 * 14);
+        assert!(pairs.values().all(|count| (50..150).contains(count)), "{pairs:?}");
     }
 
     #[test]
@@ -288,7 +361,7 @@ mod tests {
     fn a_minted_challenge_ends_and_is_judged_once() {
         let minted = Minted { nonce: [3; 16], expires_at: TTL };
         assert!(Minted::from_bytes(&minted.to_bytes()) == Some(minted));
-        let shown = [Picture::derive(&key(), &Subject::Minted { nonce: &minted.nonce })];
+        let shown = [Picture::derive(&key(), &Subject::Minted(&minted), Level::Plain)];
         let judge = |answer: &str, spent, now| judge_minted(answer, &minted, spent, now, &shown);
         assert_eq!(judge(&shown[0].text, false, TTL - 1), Judged::Right);
         assert_eq!(judge(&shown[0].text, false, TTL), Judged::Expired);

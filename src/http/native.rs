@@ -14,7 +14,9 @@ use super::body::JsonBody;
 use super::client_ip::Peer;
 use super::problem::{Kind, Problem};
 use super::{Doors, body};
+use crate::captcha::Language;
 use crate::clock::Clock;
+use crate::domain::challenge::Picture;
 use crate::domain::code::Code;
 use crate::domain::id::VerificationId;
 use crate::domain::phone::{Phone, PhoneError};
@@ -53,8 +55,19 @@ pub(super) struct Challenge {
     kind: &'static str,
     /// Where its picture is.
     image_url: String,
+    /// How its picture is read: show it beside the picture.
+    instruction: Instruction,
     /// When it ends (RFC 3339).
     expires_at: String,
+}
+
+/// A sentence in each language.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Instruction {
+    /// 中文.
+    zh: &'static str,
+    /// English.
+    en: &'static str,
 }
 
 /// A verification.
@@ -196,7 +209,9 @@ pub(super) async fn create_challenge(State(doors): State<Doors>, caller: Caller)
     );
     let expires_at = doors.verifier.clock().shown(minted.expires_at).to_string();
     let id = format!("{}~{}", caller.tenant.id, minted.id);
-    let challenge = Challenge { id, kind: "image", image_url, expires_at };
+    let [zh, en] = Language::ALL.map(|language| minted.rule.instruction(language));
+    let instruction = Instruction { zh, en };
+    let challenge = Challenge { id, kind: "image", image_url, instruction, expires_at };
     (StatusCode::CREATED, Json(challenge)).into_response()
 }
 
@@ -212,13 +227,13 @@ pub(super) async fn challenge_image(
         .split_once('~')
         .and_then(|(tenant, id)| doors.verifier.open_challenge(tenant, id))
         .ok_or_else(|| Problem::of(Kind::NotFound))?;
-    Ok(png(&doors.verifier.minted_picture(&minted)))
+    Ok(png(&doors.verifier.minted_picture(&minted), None))
 }
 
-/// An image response.
-pub(super) fn png(picture: &crate::domain::challenge::Picture) -> Response {
+/// An image response; with a line below the picture for front ends that show nothing else.
+pub(super) fn png(picture: &Picture, caption: Option<Language>) -> Response {
     let headers = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")];
-    (headers, Verifier::draw(picture)).into_response()
+    (headers, Verifier::draw(picture, caption)).into_response()
 }
 
 /// Begins a verification and sends a code.

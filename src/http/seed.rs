@@ -10,6 +10,7 @@ use super::client_ip::Peer;
 use super::native::png;
 use super::problem::{Kind, Problem};
 use super::{Doors, body};
+use crate::captcha::Language;
 use crate::domain::challenge::is_name;
 use crate::domain::code::Code;
 use crate::domain::phone::Phone;
@@ -100,11 +101,16 @@ fn answer(doors: &Doors, headers: &HeaderMap, said: Said, token: Option<String>)
         return Problem::of(Kind::NotFound).into_response();
     };
     let (code, chinese, english) = said.row(&settings.codes);
-    let asked = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    let errmsg = if message::locale(asked) == "en" { english } else { chinese };
+    let errmsg = if self::english(headers) { english } else { chinese };
     let status =
         if said == Said::Broken { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(Answer { code, errmsg, token })).into_response()
+}
+
+/// Whether the caller asks for English.
+fn english(headers: &HeaderMap) -> bool {
+    let asked = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    message::locale(asked) == "en"
 }
 
 fn broken(error: StoreError) -> Said {
@@ -117,17 +123,20 @@ fn tenant(doors: &Doors) -> String {
     doors.settings.seed.as_ref().map(|seed| seed.tenant.clone()).unwrap_or_default()
 }
 
-/// The picture of a name that the caller chose.
+/// The picture of a name that the caller chose. These front ends show an image and no more, so
+/// the image itself says how it is read.
 pub(super) async fn image(
     State(doors): State<Doors>,
     Path(uuid): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if !is_name(&uuid) {
         let detail = "a name is 1 to 64 letters, digits, - and _";
         return Err(Problem::invalid("uuid", detail));
     }
     metrics::counter!("countersign_challenges_total", "kind" => "named").increment(1);
-    Ok(png(&doors.verifier.named_picture(&tenant(&doors), &uuid)))
+    let caption = if english(&headers) { Language::English } else { Language::Chinese };
+    Ok(png(&doors.verifier.named_picture(&tenant(&doors), &uuid), Some(caption)))
 }
 
 /// The parameters of a send.

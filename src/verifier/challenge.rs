@@ -1,7 +1,7 @@
 //! Challenges: pictures that are derived, names that are minted, answers that are judged.
 
 use super::{Verifier, records};
-use crate::captcha;
+use crate::captcha::{self, Language, Level, Rule};
 use crate::chance::Chance;
 use crate::clock::Millis;
 use crate::domain::challenge::{
@@ -9,6 +9,9 @@ use crate::domain::challenge::{
 };
 use crate::keys::{Ring, Use};
 use crate::store::{Draft, Key, StoreError};
+
+/// How hard pictures are.
+const LEVEL: Level = Level::Plain;
 
 /// An answer to a challenge, with what it answers.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub struct Minting {
     pub id: String,
     /// When it ends.
     pub expires_at: Millis,
+    /// How its picture is read.
+    pub rule: Rule,
 }
 
 impl Verifier {
@@ -50,10 +55,10 @@ impl Verifier {
         let mut nonce = [0; 16];
         Self::chance().fill(&mut nonce);
         let expires_at = self.clock.now() + TTL;
-        let bytes = Minted { nonce, expires_at }.to_bytes();
-        let id = self.keys.ring().seal(Use::Challenge, &purpose(tenant), &bytes);
+        let minted = Minted { nonce, expires_at };
+        let id = self.keys.ring().seal(Use::Challenge, &purpose(tenant), &minted.to_bytes());
         metrics::counter!("countersign_challenges_total", "kind" => "minted").increment(1);
-        Minting { id, expires_at }
+        Minting { id, expires_at, rule: self.minted_picture(&minted).rule }
     }
 
     /// Opens a minted challenge's id, if it is ours, this tenant's, and its time is not over.
@@ -64,7 +69,7 @@ impl Verifier {
 
     /// The picture of a minted challenge.
     pub fn minted_picture(&self, minted: &Minted) -> Picture {
-        pictures(&self.keys.ring(), &Subject::Minted { nonce: &minted.nonce })
+        pictures(&self.keys.ring(), &Subject::Minted(minted))
             .next()
             .expect("a ring holds a challenge key")
     }
@@ -77,9 +82,9 @@ impl Verifier {
             .expect("a ring holds a challenge key")
     }
 
-    /// Draws a picture as PNG.
-    pub fn draw(picture: &Picture) -> Vec<u8> {
-        captcha::draw(&picture.text, &picture.seed)
+    /// Draws a picture as PNG, with a line below in this language that says how it is read.
+    pub fn draw(picture: &Picture, caption: Option<Language>) -> Vec<u8> {
+        captcha::draw(&picture.text, &picture.seed, picture.style(caption))
     }
 }
 
@@ -89,7 +94,7 @@ fn purpose(tenant: &str) -> Vec<u8> {
 
 /// The picture under every accepted key: one that was fetched before a rotation is still good.
 fn pictures(ring: &Ring, subject: &Subject<'_>) -> impl Iterator<Item = Picture> {
-    ring.challenge().map(|key| Picture::derive(key, subject))
+    ring.challenge().map(|key| Picture::derive(key, subject, LEVEL))
 }
 
 impl Answered {
@@ -121,7 +126,7 @@ impl Answered {
                 judged
             }
             Self::Minted { minted, answer } => {
-                let subject = Subject::Minted { nonce: &minted.nonce };
+                let subject = Subject::Minted(minted);
                 let shown: Vec<_> = pictures(ring, &subject).collect();
                 let judged = judge_minted(bounded(answer), minted, spent.is_some(), now, &shown);
                 if spent.is_none() {
