@@ -16,6 +16,10 @@ kills times="200":
 bench *options:
     python3 bench/run.py {{ options }}
 
+# Programs that read pictures against ours: figures and what they mean in docs/challenge.md.
+captcha-attack *options:
+    bench/captcha/run.sh {{ options }}
+
 # Formats the sources.
 fmt:
     cargo fmt

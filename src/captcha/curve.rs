@@ -19,24 +19,24 @@ pub(super) fn spline(knots: &[Point]) -> Vec<(Point, usize)> {
     };
     let mut points = Vec::with_capacity(160);
     for leg in 0..count - 1 {
-        let [a, b, c, d] = [knot(leg), knot(leg + 1), knot(leg + 2), knot(leg + 3)];
-        let [ab, bc, cd] = [b - a, c - b, d - c].map(|way| length(way).sqrt());
+        let [before, b, c, after] = [knot(leg), knot(leg + 1), knot(leg + 2), knot(leg + 3)];
+        let [ab, bc, cd] = [b - before, c - b, after - c].map(|way| length(way).sqrt());
         // The directions in which the curve leaves `b` and arrives at `c`.
         let slope = |x: Point, y: Point, z: Point, xy: f32, yz: f32| {
             let out =
                 times(y - x, 1.0 / xy) - times(z - x, 1.0 / (xy + yz)) + times(z - y, 1.0 / yz);
             times(out, bc)
         };
-        let (leave, arrive) = (slope(a, b, c, ab, bc), slope(b, c, d, bc, cd));
+        let (leave, arrive) = (slope(before, b, c, ab, bc), slope(b, c, after, bc, cd));
         let steps = (length(c - b) / PIECE).max(2.0).floor();
         let mut step = 0.0;
         while step < steps {
-            let t = step / steps;
-            let (t2, t3) = (t * t, t * t * t);
-            let at = times(b, 2.0 * t3 - 3.0 * t2 + 1.0)
-                + times(leave, t3 - 2.0 * t2 + t)
-                + times(c, 3.0 * t2 - 2.0 * t3)
-                + times(arrive, t3 - t2);
+            let along = step / steps;
+            let (square, cube) = (along * along, along * along * along);
+            let at = times(b, 2.0 * cube - 3.0 * square + 1.0)
+                + times(leave, cube - 2.0 * square + along)
+                + times(c, 3.0 * square - 2.0 * cube)
+                + times(arrive, cube - square);
             points.push((at, leg));
             step += 1.0;
         }

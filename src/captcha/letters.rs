@@ -108,7 +108,7 @@ mod tests {
             let mut random = Random::new(&[number; 32]);
             for c in ALPHABET.map(char::from) {
                 let half = Letter::new(c, &mut random).half;
-                assert!((9.0..35.0).contains(&half.x), "{c}, seed {number}: {half:?}");
+                assert!((9.0..38.0).contains(&half.x), "{c}, seed {number}: {half:?}");
                 assert!((15.0..29.0).contains(&half.y), "{c}, seed {number}: {half:?}");
             }
         }

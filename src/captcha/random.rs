@@ -44,7 +44,7 @@ impl Random {
     /// A direction: a vector of length 1.
     pub(super) fn direction(&mut self) -> Point {
         let (sin, cos) = turn(self.between(-1.0, 1.0));
-        if self.next() % 2 == 0 { point(cos, sin) } else { point(-cos, -sin) }
+        if self.next().is_multiple_of(2) { point(cos, sin) } else { point(-cos, -sin) }
     }
 
     /// A whole number below the limit, which is at most 65,536.

@@ -143,23 +143,23 @@ impl Patches {
 /// A picture in the making.
 pub(super) struct Canvas {
     /// How much of each pixel a letter covers.
-    letters: Box<[[f32; COLUMNS]; ROWS]>,
+    letters: Vec<[f32; COLUMNS]>,
     /// How far each pixel is from a line's middle, squared, as far as it is seen.
-    lines: Box<[[f32; COLUMNS]; ROWS]>,
+    lines: Vec<[f32; COLUMNS]>,
 }
 
 impl Canvas {
     /// Empty paper.
     pub(super) fn new() -> Self {
-        let letters = Box::new([[0.0; COLUMNS]; ROWS]);
-        Self { letters, lines: Box::new([[UNSEEN * UNSEEN; COLUMNS]; ROWS]) }
+        let letters = vec![[0.0; COLUMNS]; ROWS];
+        Self { letters, lines: vec![[UNSEEN * UNSEEN; COLUMNS]; ROWS] }
     }
 
     /// Fills a letter.
     pub(super) fn letter(&mut self, shape: Shape) {
         let outline = Outline { bounds: shape.bounds(), curves: shape.0 };
         let glyph = OutlinedGlyph::new(GlyphId(0).with_scale(1.0), outline, AS_IS);
-        fill(&glyph, &mut *self.letters, |pixel, covered| *pixel = covered.max(*pixel));
+        fill(&glyph, &mut self.letters, |pixel, covered| *pixel = covered.max(*pixel));
     }
 
     /// Draws a straight piece of a line, with round ends.
@@ -215,7 +215,7 @@ impl Canvas {
         let mut data = Vec::with_capacity(rows * (1 + COLUMNS / PIXELS_PER_BYTE));
         let mut flips = [0.0; COLUMNS];
         let mut heights = patches.map(|patches| ([0.0; HEIGHTS], patches.heights(0.0)));
-        for (number, (letters, lines)) in self.letters.iter().zip(&*self.lines).enumerate() {
+        for (number, (letters, lines)) in self.letters.iter().zip(&self.lines).enumerate() {
             if let (Some(patches), Some((above, below))) = (patches, &mut heights) {
                 if number % STEP == 0 {
                     *above = *below;
@@ -238,8 +238,9 @@ impl Canvas {
 
 /// Four pixels; most are nothing but paper, or nothing but a patch.
 fn four(letters: &Four, lines: &Four, flips: &Four) -> u8 {
-    if *letters == [0.0; 4] && *lines == [UNSEEN * UNSEEN; 4] {
-        return if *flips == [0.0; 4] { 0 } else { packed(flips.map(tone)) };
+    let covered = letters.iter().any(|&letter| letter > 0.0);
+    if !covered && lines.iter().all(|&line| line >= UNSEEN * UNSEEN) {
+        return packed(flips.map(tone));
     }
     packed(std::array::from_fn(|i| together(letters[i], lines[i], flips[i])))
 }
@@ -270,11 +271,7 @@ fn blend(above: &[f32; HEIGHTS], below: &[f32; HEIGHTS], down: f32, flips: &mut 
 }
 
 /// Hands the covered pixels of a glyph that lie on the canvas to `paint`.
-fn fill<T, const N: usize>(
-    glyph: &OutlinedGlyph,
-    rows: &mut [[T; COLUMNS]; N],
-    mut paint: impl FnMut(&mut T, f32),
-) {
+fn fill<T>(glyph: &OutlinedGlyph, rows: &mut [[T; COLUMNS]], mut paint: impl FnMut(&mut T, f32)) {
     let Point { x: left, y: top } = glyph.px_bounds().min;
     let (left, top) = (whole(left), whole(top));
     glyph.draw(|x, y, covered| {

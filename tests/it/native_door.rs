@@ -70,6 +70,9 @@ async fn a_browser_goes_from_the_picture_to_the_token() {
     let minted = body(minted).await;
     assert_eq!(minted["kind"], "image");
     assert!(minted["expires_at"].is_string());
+    let instruction = &minted["instruction"];
+    assert!(instruction["zh"].as_str().unwrap().contains("4 个字符"), "{instruction}");
+    assert!(instruction["en"].as_str().unwrap().contains('4'), "{instruction}");
     let picture = send(world.client.get(minted["image_url"].as_str().unwrap())).await;
     assert_eq!(picture.headers()["content-type"], "image/png");
     assert!(picture.bytes().await.unwrap().starts_with(b"\x89PNG"));

@@ -75,6 +75,14 @@ async fn a_picture_is_the_same_within_its_window() {
     assert!(pictures[0] == pictures[1] || pictures[1] == pictures[2]);
     let other = world.get("/image_codes/same-2/").send().await.unwrap().bytes().await.unwrap();
     assert!(!pictures.contains(&other));
+    // The line below the picture is in the caller's language.
+    let mut english = Vec::new();
+    for _ in 0..2 {
+        let asked = world.get("/image_codes/same-1/").header("Accept-Language", "en-GB,en");
+        english.push(asked.send().await.unwrap().bytes().await.unwrap());
+    }
+    assert!(english.iter().all(|picture| !pictures.contains(picture)));
+    assert!(english.iter().chain(&pictures).all(|picture| picture.len() == pictures[0].len()));
     let strange = world.get("/image_codes/a.b/").send().await.unwrap();
     assert_eq!(strange.status(), StatusCode::BAD_REQUEST);
 }
