@@ -42,11 +42,12 @@ impl Rule {
                 "从圆圈开始,跳过第一个字符,按线经过的先后输入后面 4 个字符。"
             }
             (Self::FromRing, Language::English) => {
-                "Start at the ring. Type the 4 characters in the order in which its line meets them."
+                "Start at the ring. Type the 4 characters in the order in which its line meets \
+                 them."
             }
             (Self::ToRing, Language::English) => {
-                "Follow the line towards the ring, from its other end. Type the 4 characters in the \
-                 order in which it meets them."
+                "Follow the line towards the ring, from its other end. Type the 4 characters in \
+                 the order in which it meets them."
             }
             (Self::FromSquare, Language::English) => {
                 "Start at the square, not at the ring. Type the 4 characters in the order in which \
