@@ -8,6 +8,7 @@
 
 mod draft;
 pub mod memory;
+pub mod redis;
 pub mod sqlite;
 mod verb;
 
@@ -61,8 +62,8 @@ pub const TRIAL: u8 = 255;
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its revision. Numbers are given store-wide and never twice, so that a record which was
-    /// deleted and made anew is not taken for the old one.
+    /// Its revision. A number is never given twice, so that a record which was deleted and made
+    /// anew is not taken for the old one. Nothing else follows from it: it need not rise.
     pub revision: u64,
     /// Its value.
     pub value: Vec<u8>,
@@ -97,8 +98,9 @@ pub trait Store: Send + Sync {
     /// Reads records, in the order of the keys. Records past their time are not there.
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError>;
 
-    /// Commits, if every guard holds; says whether it did. When it answers, the writes are as
-    /// durable as this store makes anything.
+    /// Commits, if every guard holds; says whether it did. All keys are of one partition. When it
+    /// answers, the writes are as durable as this store makes anything. A commit of which nobody
+    /// knows whether it landed is [`StoreError::Unavailable`], never `false`.
     async fn commit(&self, commit: Commit) -> Result<bool, StoreError>;
 
     /// The keys that are due at `now`, the longest due first.
