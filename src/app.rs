@@ -1,5 +1,6 @@
 //! The wiring: what is built out of a configuration, what runs, and how it stops.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +13,26 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance::OsChance;
-use crate::clock::Clock;
-use crate::config::{Config, ProviderConfig};
+use crate::clock::{Clock, DAY, Millis};
+use crate::config::{Config, ProviderConfig, StoreConfig};
 use crate::dispatcher::{Dispatcher, HANDOFFS_MAX};
 use crate::http::auth::Tenants;
 use crate::http::{self, Dev, Doors};
-use crate::keys::{self, Keys};
+use crate::keys::{self, Keys, Ring};
 use crate::providers::simulated::{Simulated, Simulator};
 use crate::providers::yuntongxun::Yuntongxun;
 use crate::providers::{Provider, Providers, transport};
-use crate::store::Store;
+use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Draft, Key, MARK, Store, transact_once};
 use crate::verifier::{Handoff, Verifier};
 
 /// How long requests and calls under way may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(9);
 /// How often the metrics are tidied and the key file is looked at.
 const UPKEEP: Duration = Duration::from_secs(2);
+/// How long a shared store remembers whose keys it is used with, from each start of a node on.
+const MARK_KEPT: Millis = 3650 * DAY;
 
 /// A server that is built and listens, and has not begun.
 pub struct App {
@@ -48,17 +52,11 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server there?", config.listen)
         })?;
-        let used_before = std::fs::metadata(&config.store_path).is_ok_and(|store| store.len() > 0);
-        anyhow::ensure!(
-            !used_before || config.key_path.exists(),
-            "{}: the key file is missing, though the store was used before. Bring it back from a \
-             backup; or, if limits, codes and deliveries may be forgotten, remove the store",
-            config.key_path.display()
-        );
-        let opened = SqliteStore::open(&config.store_path, Clock::resumed)?;
-        let clock = opened.clock();
-        let store: Arc<dyn Store> = Arc::new(opened);
+        let (store, clock) = open(&config).await?;
         let ring = keys::load_or_make(&config.key_path, clock.wall(), &mut OsChance)?;
+        if matches!(config.store, StoreConfig::Redis(..)) {
+            same_keys(&store, &clock, &ring, &config.key_path).await?;
+        }
         let keys = Keys::new(ring);
         let simulator = Arc::new(Simulator::default());
         let providers = providers(&config, &simulator, &clock)?;
@@ -113,6 +111,56 @@ impl App {
             tracing::warn!("not everything finished in time; the rest waits in the store");
         }
     }
+}
+
+/// Opens the store, with the clock that belongs to it.
+async fn open(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Clock)> {
+    match &config.store {
+        StoreConfig::Embedded(path) => {
+            let used_before = std::fs::metadata(path).is_ok_and(|store| store.len() > 0);
+            anyhow::ensure!(
+                !used_before || config.key_path.exists(),
+                "{}: the key file is missing, though the store was used before. Bring it back \
+                 from a backup; or, if limits, codes and deliveries may be forgotten, remove the \
+                 store",
+                config.key_path.display()
+            );
+            let opened = SqliteStore::open(path, Clock::resumed)?;
+            let clock = opened.clock();
+            Ok((Arc::new(opened), clock))
+        }
+        StoreConfig::Redis(_, settings) => {
+            let clock = Clock::machine();
+            let opened = RedisStore::open((**settings).clone(), clock.clone()).await?;
+            Ok((Arc::new(opened), clock))
+        }
+    }
+}
+
+/// Nodes with different keys would not see each other's limits, so a store that is shared
+/// remembers whose keys it is used with.
+async fn same_keys(
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    ring: &Ring,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let (key, mark) = (Key::new(0, MARK, "keys"), hex::encode(ring.fingerprint("mark", b"")));
+    let kept_until = clock.now() + MARK_KEPT;
+    let ours = transact_once(store, vec![key.clone()], move |draft: &mut Draft| {
+        let known: Option<String> = draft.get(&key)?;
+        let ours = known.is_none_or(|known| known == mark);
+        if ours {
+            draft.put(&key, &mark, kept_until);
+        }
+        Ok(ours)
+    });
+    anyhow::ensure!(
+        ours.await?,
+        "{}: other nodes use this store with other keys. Copy the key file of one of them to here",
+        file.display()
+    );
+    Ok(())
 }
 
 fn providers(

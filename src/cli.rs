@@ -199,7 +199,7 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<()> {
     let from = file.path().map_or("the defaults".to_owned(), |path| path.display().to_string());
     println!("{from}: nothing wrong.\n");
     println!("  listens on   {} as {}", config.listen, config.public_url);
-    println!("  store        {}", config.store_path.display());
+    println!("  store        {}", config.store);
     println!("  keys         {}", config.key_path.display());
     println!("  countries    {:?}", config.phones.countries);
     for provider in &config.providers {

@@ -5,6 +5,7 @@
 //! instead; all that can be found at once are found at once.
 
 mod layers;
+mod store;
 mod typed;
 
 use std::collections::{BTreeSet, HashSet};
@@ -23,6 +24,7 @@ use crate::http::client_ip::TrustedProxies;
 use crate::providers::yuntongxun;
 
 pub use layers::DEFAULTS;
+pub use store::StoreConfig;
 use typed::{Typed, TypedProvider, TypedTenant};
 
 /// The configuration, resolved.
@@ -34,8 +36,8 @@ pub struct Config {
     pub public_url: String,
     /// Whose forwarding headers are believed.
     pub proxies: TrustedProxies,
-    /// The embedded store's file.
-    pub store_path: PathBuf,
+    /// Where records live.
+    pub store: StoreConfig,
     /// The key file.
     pub key_path: PathBuf,
     /// Whether the developer's door is open.
@@ -140,15 +142,6 @@ impl Config {
                 .to_owned(),
         );
         check(
-            typed.store.kind != "redis",
-            "store.kind: \"redis\" comes in a later release; use \"embedded\"".to_owned(),
-        );
-        check(
-            ["embedded", "redis"].contains(&typed.store.kind.as_str()),
-            format!("store.kind: \"{}\" is not \"embedded\"", typed.store.kind),
-        );
-        check(!typed.store.path.is_empty(), "store.path: name a file".to_owned());
-        check(
             ["text", "json"].contains(&typed.log.format.as_str()),
             format!("log.format: \"{}\" is neither \"text\" nor \"json\"", typed.log.format),
         );
@@ -163,14 +156,12 @@ impl Config {
             .collect();
         let phones = phones(&typed, &mut check);
         let policy = policy(&typed, &mut check);
+        let store = store::resolve(&typed.store, &policy, &mut check);
         let providers = providers(typed.providers, &mut check);
         let tenants = tenants(typed.tenants, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
         check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
-        if !wrong.is_empty() {
-            return Err(Mistakes(wrong));
-        }
-        let store_path = PathBuf::from(&typed.store.path);
+        let Some(store) = store.filter(|_| wrong.is_empty()) else { return Err(Mistakes(wrong)) };
         let key_path = match typed.keys.file.as_str() {
             "" => PathBuf::from(format!("{}.keys", typed.store.path)),
             file => PathBuf::from(file),
@@ -179,7 +170,7 @@ impl Config {
             listen,
             public_url: url,
             proxies: TrustedProxies::new(proxies),
-            store_path,
+            store,
             key_path,
             dev: typed.dev.enabled,
             phones,

@@ -32,6 +32,13 @@ const HISTOGRAMS: [(&str, &str); 5] = [
     ("countersign_delivery_seconds", "From acceptance of a message until it was settled"),
 ];
 
+/// What the Redis store says about its servers.
+const STORE_GAUGES: [(&str, &str); 3] = [
+    ("countersign_store_links_lost", "Masters of Redis that cannot be reached"),
+    ("countersign_store_sends_held", "Masters of Redis that take no new message"),
+    ("countersign_store_clock_apart_seconds", "Between our clock and that of Redis, when linked"),
+];
+
 /// Sets logging up: lines for people or JSON for machines, on standard error.
 pub fn log(json: bool, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).context("log.filter")?;
@@ -58,6 +65,9 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
     }
     for (name, help) in HISTOGRAMS {
         describe_histogram!(name, Unit::Seconds, help);
+    }
+    for (name, help) in STORE_GAUGES {
+        describe_gauge!(name, help);
     }
     describe_gauge!("countersign_queue_due", "Deliveries that were due at the last look");
     Ok(handle)

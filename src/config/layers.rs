@@ -8,7 +8,7 @@ use super::typed::Typed;
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// The settings that may be given as `…_file`.
-const SECRETS: [&str; 3] = ["auth_token", "secret_key", "publishable_key"];
+const SECRETS: [&str; 4] = ["auth_token", "secret_key", "publishable_key", "password"];
 const PREFIX: &str = "COUNTERSIGN_";
 
 pub(super) fn read(
@@ -30,7 +30,13 @@ pub(super) fn read(
         set(&mut table, &path, &value).map_err(|mistake| format!("{name}: {mistake}"))?;
     }
     for list in ["providers", "tenants"] {
-        read_secret_files(&mut table, list)?;
+        let Some(Value::Array(entries)) = table.get_mut(list) else { continue };
+        for (place, entry) in entries.iter_mut().enumerate() {
+            read_secret_files(entry, &format!("{list}[{place}]"))?;
+        }
+    }
+    if let Some(store) = table.get_mut("store") {
+        read_secret_files(store, "store")?;
     }
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
@@ -83,22 +89,19 @@ fn set(table: &mut Table, path: &[&str], text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn read_secret_files(table: &mut Table, list: &str) -> Result<(), String> {
-    let Some(Value::Array(entries)) = table.get_mut(list) else { return Ok(()) };
-    for (place, entry) in entries.iter_mut().enumerate() {
-        let Some(entry) = entry.as_table_mut() else { continue };
-        for name in SECRETS {
-            let file_key = format!("{name}_file");
-            let Some(path) = entry.remove(&file_key) else { continue };
-            let at = format!("{list}[{place}].{file_key}");
-            let path = path.as_str().ok_or_else(|| format!("{at}: name a file"))?.to_owned();
-            if entry.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
-                return Err(format!("{at}: {name} is given, too; give one of them"));
-            }
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| format!("{at}: {path}: {error}"))?;
-            entry.insert(name.to_owned(), Value::String(text.trim().to_owned()));
+fn read_secret_files(entry: &mut Value, section: &str) -> Result<(), String> {
+    let Some(entry) = entry.as_table_mut() else { return Ok(()) };
+    for name in SECRETS {
+        let file_key = format!("{name}_file");
+        let Some(path) = entry.remove(&file_key) else { continue };
+        let at = format!("{section}.{file_key}");
+        let path = path.as_str().ok_or_else(|| format!("{at}: name a file"))?.to_owned();
+        if entry.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+            return Err(format!("{at}: {name} is given, too; give one of them"));
         }
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| format!("{at}: {path}: {error}"))?;
+        entry.insert(name.to_owned(), Value::String(text.trim().to_owned()));
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ fn an_unknown_key_is_named_with_the_nearest_known_one() {
 fn every_mistake_is_told_at_its_key() {
     let text = "listen = \"nowhere\"\npublic_url = \"shop\"\ntrusted_proxies = [\"x\"]\n\
         [code]\ndigits = 4\nttl_seconds = 601\nchecks_max = 0\n[limits]\nphone_gap_seconds = 1\n\
-        [phone]\ncountries = [\"ZZ\"]\n[store]\nkind = \"redis\"\n[log]\nformat = \"xml\"";
+        [phone]\ncountries = [\"ZZ\"]\n[store]\nkind = \"valkey\"\n[log]\nformat = \"xml\"";
     let told = mistakes(text);
     for key in [
         "listen:",
@@ -104,4 +104,29 @@ fn a_secret_may_be_a_file() {
     assert_eq!(config.tenants[0].secret_key.expose_secret(), "sk_from_a_file");
     let told = load(&tenant.replace("secret\"", "nowhere\""), &[]).err().unwrap();
     assert!(told.contains("tenants[0].secret_key_file"), "{told}");
+}
+
+#[test]
+fn redis_is_resolved_with_its_replicas_and_everything_wrong_is_told() {
+    let redis = |more: &str| load(&format!("{SIMULATED}[store]\nkind = \"redis\"\n{more}"), &[]);
+    let settings = |more: &str| match redis(more).unwrap().store {
+        StoreConfig::Redis(_, settings) => *settings,
+        StoreConfig::Embedded(_) => panic!("redis was asked for"),
+    };
+    let one = settings("");
+    assert_eq!((one.replicas, one.hold, one.bound.len()), (0, 60_000, 1));
+    let watched = settings("url = \"redis+sentinel://a,b/main\"\nhold_after_failover = false");
+    assert_eq!((watched.replicas, watched.hold), (1, 0));
+    assert_eq!(settings("replicas = 2\nbind_codes = false").replicas, 2);
+    for (more, part) in [
+        ("url = \"redis://u:p4ssw0rd@a\"", "store.url: give user and password"),
+        ("url = \"redis+cluster://a\"\ndatabase = 1", "store.database:"),
+        ("prefix = \"a{b}\"", "store.prefix:"),
+        ("authority_file = \"nowhere.pem\"", "store.authority_file:"),
+        ("replicas = 11", "store.replicas:"),
+        ("password_file = \"nowhere\"", "store.password_file:"),
+    ] {
+        let told = redis(more).err().expect("this is a mistake");
+        assert!(told.contains(part) && !told.contains("p4ssw0rd"), "{told}");
+    }
 }

@@ -30,8 +30,16 @@ pub(super) struct Typed {
 pub(super) struct Store {
     pub(super) kind: String,
     pub(super) path: String,
-    #[expect(dead_code, reason = "a contract name; the Redis store comes in a later release")]
     pub(super) url: String,
+    pub(super) username: String,
+    #[serde(deserialize_with = "secret")]
+    pub(super) password: SecretString,
+    pub(super) database: u32,
+    pub(super) prefix: String,
+    pub(super) authority_file: String,
+    pub(super) bind_codes: bool,
+    pub(super) replicas: Option<u32>,
+    pub(super) hold_after_failover: bool,
 }
 
 #[derive(Deserialize)]

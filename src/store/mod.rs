@@ -59,6 +59,9 @@ impl Key {
 /// The kind of records that only try whether the store takes a write; no verb uses it.
 pub const TRIAL: u8 = 255;
 
+/// The kind of the one record that remembers whose keys the store is used with.
+pub const MARK: u8 = 254;
+
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

@@ -19,7 +19,8 @@ const SPENT: u8 = 1;
 const ADDRESS: u8 = 2;
 const SENDS: u8 = 3;
 const STANDING: u8 = 4;
-const VERIFICATION: u8 = 5;
+/// The kind of verifications, which hold the codes.
+pub const VERIFICATION: u8 = 5;
 const DELIVERY: u8 = 6;
 const IDEMPOTENCY: u8 = 7;
 

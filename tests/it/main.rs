@@ -8,10 +8,13 @@ mod flood;
 mod hostile;
 mod kills;
 mod native_door;
+mod nodes;
 mod races;
 mod recorder;
 mod secrets;
 mod seed_door;
+#[path = "../../src/store/redis/servers.rs"]
+mod servers;
 mod tidy;
 mod token;
 mod world;

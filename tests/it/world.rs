@@ -22,6 +22,8 @@ pub(crate) struct World {
     /// A client without redirects.
     pub client: Client,
     child: Option<Child>,
+    /// Lines of the table `[store]` besides the path.
+    store: String,
 }
 
 /// The configuration that most tests use: the developer's door, one simulated provider, one
@@ -53,6 +55,11 @@ pub(crate) fn free_port() -> u16 {
 impl World {
     /// Starts a server with this configuration (without `listen` and `[store]`).
     pub(crate) async fn start(config: &str) -> Self {
+        Self::start_on(config, "").await
+    }
+
+    /// The same with these lines in `[store]`.
+    pub(crate) async fn start_on(config: &str, store: &str) -> Self {
         // The client is built without a TLS provider of its own; the second time says no.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
@@ -63,7 +70,7 @@ impl World {
             .timeout(Duration::from_mins(1))
             .build()
             .unwrap();
-        let mut world = Self { folder, address, client, child: None };
+        let mut world = Self { folder, address, client, child: None, store: store.to_owned() };
         world.write_config(config);
         world.restart().await;
         world
@@ -74,9 +81,10 @@ impl World {
         let (address, store) = (self.address, self.store());
         let text = format!(
             "listen = \"{address}\"\npublic_url = \"http://{address}\"\n\
-             {}\n[store]\npath = \"{}\"\n",
+             {}\n[store]\npath = \"{}\"\n{}\n",
             config.trim_start(),
-            store.display()
+            store.display(),
+            self.store
         );
         // Top-level keys of `config` must come before its first table, as everywhere in TOML.
         std::fs::write(self.config_path(), text).unwrap();

@@ -229,12 +229,13 @@ impl Fleet {
     /// Looks after the links, for as long as the store is open.
     pub(super) async fn keep(self: Arc<Self>) {
         let [shortest, longest] = PAUSES;
-        let mut pause = shortest;
+        let (mut pause, mut held) = (shortest, None);
         loop {
             let surveyed = self.survey().await;
             let missing = self.visit_all().await;
             let down = u32::try_from(missing.len()).unwrap_or(u32::MAX);
             metrics::gauge!("countersign_store_links_lost").set(down);
+            held = self.tell_held(held);
             if surveyed.is_ok() && missing.is_empty() {
                 pause = shortest;
                 let troubled = tokio::time::timeout(uneven(LOOK_EVERY), self.trouble.notified());
@@ -247,6 +248,24 @@ impl Fleet {
                 pause = (pause * 2).min(longest);
             }
         }
+    }
+
+    /// Says aloud when masters begin, or end, to take no new message; gives what was said back.
+    fn tell_held(&self, before: Option<String>) -> Option<String> {
+        let (now, map) = (self.clock.now(), self.map());
+        let held = map.shards.iter().filter_map(|shard| match &*shard.state.borrow() {
+            State::Live(link) => link.holds(now).map(|why| format!("{}: {why}", shard.address)),
+            State::Lost { .. } => None,
+        });
+        let held: Vec<_> = held.collect();
+        let count = u32::try_from(held.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("countersign_store_sends_held").set(count);
+        match (&before, held.first()) {
+            (None, Some(why)) => tracing::error!("no new message is taken: {why}"),
+            (Some(_), None) => tracing::info!("new messages are taken again"),
+            _ => {}
+        }
+        held.into_iter().next()
     }
 
     /// Finds out who the masters are.
@@ -278,7 +297,8 @@ impl Fleet {
     async fn ask(&self, places: &[Address], command: &Cmd) -> Result<Value, String> {
         let mut scout = self.scout.lock().await;
         if let Some(known) = &mut *scout {
-            if let Ok(answer) = known.send_packed_command(command).await {
+            let answer = known.send_packed_command(command).await;
+            if let Ok(answer) = answer.and_then(Value::extract_error) {
                 return Ok(answer);
             }
             *scout = None;
@@ -289,7 +309,7 @@ impl Fleet {
             let client = self.settings.credentials.client(place, tls, false);
             let asked = async {
                 let mut connection = connect(&client?).await?;
-                let answer = connection.send_packed_command(command).await?;
+                let answer = connection.send_packed_command(command).await?.extract_error()?;
                 Ok((connection, answer))
             };
             match asked.await {
@@ -373,9 +393,6 @@ impl Fleet {
             let key = self.layout.history(u16::try_from(lowest).unwrap_or(0));
             let since: Millis = link.learn_history(&key, self.clock.now()).await?;
             link.held_until = if since == 0 { 0 } else { since + self.settings.hold };
-        }
-        if let Some(why) = link.holds(self.clock.now()) {
-            tracing::error!(address = %shard.address, "no new messages are taken: {why}");
         }
         Ok(link)
     }

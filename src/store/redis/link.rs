@@ -107,7 +107,7 @@ impl Link {
     pub(super) async fn send(&self, command: &Cmd, asking: bool) -> RedisResult<Value> {
         let mut data = self.data.clone();
         if !asking {
-            return data.send_packed_command(command).await;
+            return data.send_packed_command(command).await?.extract_error();
         }
         let mut both = redis::pipe();
         both.cmd("ASKING").ignore().add_command(command.clone());

@@ -110,11 +110,16 @@ pub(crate) fn wait_until(what: &str, comes: impl Fn() -> bool) {
 /// A master, two replicas, and three sentinels that watch over them.
 pub(crate) struct Watched {
     /// The servers, at first the master.
-    pub(crate) servers: Vec<Server>,
+    servers: Vec<Server>,
     sentinels: Vec<Server>,
 }
 
 impl Watched {
+    /// Ends the first master.
+    pub(crate) fn kill_master(&mut self) {
+        self.servers[0].kill();
+    }
+
     /// Starts them all.
     pub(crate) fn start() -> Self {
         let servers: Vec<_> = (0..3).map(|_| Server::start(&[])).collect();
