@@ -66,7 +66,8 @@ fn redis(store: &typed::Store, policy: &Policy, check: &mut Check<'_>) -> Option
         file => {
             check(place.is_tls(), "store.authority_file: only for rediss://".to_owned());
             let read = std::fs::read(file);
-            read.map_err(|error| check(false, format!("store.authority_file: {file}: {error}"))).ok()
+            read.map_err(|error| check(false, format!("store.authority_file: {file}: {error}")))
+                .ok()
         }
     };
     let replicas = store.replicas.unwrap_or(u32::from(place.has_replicas()));

@@ -45,6 +45,9 @@ use crate::clock::{Clock, Millis, SECOND};
 
 /// Redis' own clock only makes records vanish that the timeline has passed over already.
 const LINGER: Millis = 10 * SECOND;
+/// How long after it was sent a commit may still be carried out: as long as its caller waits, and
+/// what two clocks may be read apart.
+const LATE: Millis = 250;
 /// How many partitions a look goes through besides those where this node expects something.
 const LOOK_SHARE: u16 = 128;
 
@@ -134,11 +137,13 @@ impl RedisStore {
         let unknown = |why: &str| Err(StoreError::Unavailable(why.to_owned()));
         match &answer.value {
             Value::Int(1) => {}
-            Value::Int(0) if answer.repeated => return unknown("no answer came, and now another's"),
+            Value::Int(0) if answer.repeated => {
+                return unknown("no answer came, and now another's");
+            }
             Value::Int(0) => return Ok(false),
-            Value::BulkString(word) if word == b"moved" => {
+            Value::BulkString(word) if matches!(&word[..], b"moved" | b"late") => {
                 self.fleet.moved(answer);
-                return if answer.repeated { unknown("a fail-over") } else { Ok(false) };
+                return if answer.repeated { unknown("no answer came") } else { Ok(false) };
             }
             Value::BulkString(word) if word == b"alone" => {
                 return unknown("fewer replicas are connected than store.replicas asks for");
@@ -209,9 +214,8 @@ impl Plan<'_> {
         let opens = writes.iter().any(|(key, write)| {
             write.due_at().is_some() && read(key).is_none_or(|(_, revision)| revision.is_none())
         });
-        let put = |(key, write): &(Key, Write)| {
-            matches!(write, Write::Put { .. }) && read(key).is_some()
-        };
+        let put =
+            |(key, write): &(Key, Write)| matches!(write, Write::Put { .. }) && read(key).is_some();
         Manner { repeatable: writes.iter().any(put), opens }
     }
 
@@ -228,7 +232,8 @@ impl Plan<'_> {
         }
         let replicas = if self.leaves_due() { settings.replicas } else { 0 };
         command.arg(self.now).arg(if self.strict { link.history() } else { "" });
-        command.arg(replicas).arg(guards.len());
+        let until = link.time() + LATE;
+        command.arg(replicas).arg(until).arg(guards.len());
         for (_, revision) in guards {
             command.arg(revision.map_or_else(String::new, |revision| format!("{revision:016x}")));
         }
@@ -359,7 +364,10 @@ async fn look(
         let entries: Vec<(Vec<u8>, f64)> = redis::from_redis_value(answer).unwrap_or_default();
         for (member, due_at) in entries {
             match layout::from_queue(*partition, &member) {
-                #[expect(clippy::cast_possible_truncation, reason = "scores are whole milliseconds")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "scores are whole milliseconds"
+                )]
                 Some((expires_at, key)) if expires_at > now => due.push((due_at as Millis, key)),
                 _ => {
                     any_gone = true;

@@ -133,12 +133,7 @@ pub(crate) async fn one_challenge_one_message(world: &World, count: u32) {
 }
 
 /// Checks this code of this verification so often.
-async fn check_storm(
-    world: &World,
-    count: u32,
-    id: &str,
-    code: &str,
-) -> Vec<(StatusCode, Value)> {
+async fn check_storm(world: &World, count: u32, id: &str, code: &str) -> Vec<(StatusCode, Value)> {
     let url = world.url(&format!("/v1/verifications/{id}/check"));
     let (client, code) = (world.client.clone(), json!({"code": code}));
     storm(count, move |_| {

@@ -3,10 +3,14 @@
 --
 -- KEYS: the queue; the guarded records; the written records.
 -- ARGV: now; the history that the caller knows ('' = it does not matter); how many replicas must
---   be connected; how many guards there are; for each guard the revision that was read ('' = there
---   was none); for each write the record ('' = delete), its life in ms, when it is due ('' = never).
--- Answers 1: landed. 0: somebody was faster. 'moved' or 'alone': why nothing was done.
-local now, history, guards = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[4])
+--   be connected; until when, by this server's clock, somebody waits for it; how many guards there
+--   are; for each guard the revision that was read ('' = there was none); for each write the record
+--   ('' = delete), its life in ms, when it is due ('' = never).
+-- Answers 1: landed. 0: somebody was faster. 'late', 'moved' or 'alone': why nothing was done.
+local now, history, guards = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[5])
+-- A server that was frozen does not do on waking what the callers were told it had not.
+local time = redis.call('TIME')
+if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[4]) then return 'late' end
 if history ~= '' then
   local info = redis.call('INFO', 'replication')
   if string.match(info, 'master_replid:(%x+)') ~= history then return 'moved' end
@@ -25,12 +29,12 @@ end
 
 local writes = #KEYS - 1 - guards
 local function write(at)
-  local place = 4 + guards + 3 * (at - 1)
+  local place = 5 + guards + 3 * (at - 1)
   return KEYS[1 + guards + at], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
 end
 
 for at = 1, guards do
-  if revision(head(KEYS[1 + at])) ~= ARGV[4 + at] then
+  if revision(head(KEYS[1 + at])) ~= ARGV[5 + at] then
     -- A commit that was sent twice, since no answer came, finds its own revision.
     for at = 1, writes do
       local key, record = write(at)

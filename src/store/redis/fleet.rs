@@ -146,6 +146,11 @@ impl Fleet {
         }
     }
 
+    /// How far a server's clock is ahead of ours.
+    fn apart(&self, link: &Link) -> Millis {
+        link.time() - self.clock.wall()
+    }
+
     fn serving(&self, partition: u16) -> Result<Arc<Shard>, StoreError> {
         let serving = self.map().serves.get(usize::from(partition)).cloned().flatten();
         serving.ok_or_else(|| unavailable("no master serves this partition"))
@@ -192,9 +197,9 @@ impl Fleet {
         self.trouble.notify_one();
     }
 
-    /// Gives a link up whose server is of another history by now.
+    /// Gives a link up whose server is of another history, or shows another time, by now.
     pub(super) fn moved(&self, answer: &Answer) {
-        answer.shard.lose(&answer.link, Instant::now(), "its history has changed".to_owned());
+        answer.shard.lose(&answer.link, Instant::now(), "its history or clock moved".to_owned());
         self.trouble.notify_one();
     }
 
@@ -208,9 +213,11 @@ impl Fleet {
             match surveyed {
                 Ok(()) if missing.is_empty() && complete => break Vec::new(),
                 Ok(()) if Instant::now() > until && missing.is_empty() => {
-                    break vec!["the cluster does not cover all slots; redis-cli --cluster fix \
+                    break vec![
+                        "the cluster does not cover all slots; redis-cli --cluster fix \
                                 host:port"
-                        .to_owned()];
+                            .to_owned(),
+                    ];
                 }
                 Ok(()) if Instant::now() > until => break missing,
                 Err(why) if Instant::now() > until => break vec![why],
@@ -219,7 +226,7 @@ impl Fleet {
         };
         for shard in &self.map().shards {
             if let State::Live(link) = &*shard.state.borrow() {
-                let faults = link.vitals.faults(self.settings.replicas, link.ahead);
+                let faults = link.vitals.faults(self.settings.replicas, self.apart(link));
                 told.extend(faults.into_iter().map(|fault| format!("{}: {fault}", shard.address)));
             }
         }
@@ -305,8 +312,12 @@ impl Fleet {
         }
         let tls = self.settings.place.is_tls();
         let mut told = "nobody to ask".to_owned();
-        for place in places {
-            let client = self.settings.credentials.client(place, tls, false);
+        let mut tries = Vec::new();
+        for credentials in self.settings.credentials.of_scouts() {
+            tries.extend(places.iter().map(|place| (place, credentials.clone())));
+        }
+        for (place, credentials) in tries {
+            let client = credentials.client(place, tls);
             let asked = async {
                 let mut connection = connect(&client?).await?;
                 let answer = connection.send_packed_command(command).await?.extract_error()?;
@@ -342,7 +353,8 @@ impl Fleet {
             }
             shards.push(shard);
         }
-        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Map { shards, serves });
+        *self.map.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Map { shards, serves });
     }
 
     /// Looks at every link, and makes the lost ones anew; says which are still lost.
@@ -360,7 +372,10 @@ impl Fleet {
         let why = match state {
             State::Live(link) => {
                 let began = Instant::now();
-                let why = link.look().await.err()?;
+                let why = link.look().await.err();
+                let apart = Duration::from_millis(self.apart(&link).unsigned_abs());
+                metrics::gauge!("countersign_store_clock_apart_seconds").set(apart.as_secs_f64());
+                let why = why?;
                 shard.lose(&link, began, why.clone());
                 why
             }
@@ -381,11 +396,9 @@ impl Fleet {
 
     async fn link_up(&self, shard: &Shard) -> Result<Link, String> {
         let (place, credentials) = (&self.settings.place, &self.settings.credentials);
-        let client = credentials.client(&shard.address, place.is_tls(), true);
+        let client = credentials.client(&shard.address, place.is_tls());
         let client = client.map_err(|error| word(&error))?;
-        let mut link = Link::open(&client, || self.clock.wall()).await?;
-        let apart = Duration::from_millis(link.ahead.unsigned_abs()).as_secs_f64();
-        metrics::gauge!("countersign_store_clock_apart_seconds").set(apart);
+        let mut link = Link::open(&client).await?;
         let lowest = self.map().serves.iter().position(|serving| {
             serving.as_ref().is_some_and(|serving| serving.address == shard.address)
         });
@@ -451,8 +464,7 @@ fn masters(answer: Value, nodes: &[Address]) -> Vec<(Address, Vec<(u16, u16)>)> 
             },
         };
         let number = |number: i64| u16::try_from(number).unwrap_or(u16::MAX);
-        let (address, range) =
-            (Address::Tcp(host, number(*port)), (number(*first), number(*last)));
+        let (address, range) = (Address::Tcp(host, number(*port)), (number(*first), number(*last)));
         match found.iter_mut().find(|(known, _)| *known == address) {
             Some((_, ranges)) => ranges.push(range),
             None => found.push((address, vec![range])),

@@ -149,7 +149,8 @@ mod tests {
     /// What this release writes, byte for byte: the next one must read it.
     #[test]
     fn the_form_of_a_record_does_not_change_by_itself() {
-        let head = Head { revision: 0xabc, expires_at: 1_735_749_045_000, due: true, history: None };
+        let head =
+            Head { revision: 0xabc, expires_at: 1_735_749_045_000, due: true, history: None };
         assert_eq!(head.before(b"{}"), b"10000000000000abc01735749045000d-{}");
         let head = Head { due: false, history: Some(HISTORY), ..head };
         let bound = format!("10000000000000abc01735749045000-b{HISTORY}{{}}");

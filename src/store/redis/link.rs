@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Script, Value, cmd};
@@ -32,8 +32,8 @@ pub(super) struct Link {
     confirming: MultiplexedConnection,
     /// What the server said when the link was made.
     pub(super) vitals: Vitals,
-    /// How far its clock was ahead of ours then.
-    pub(super) ahead: Millis,
+    /// What its clock showed at an instant.
+    shown: Mutex<(Instant, Millis)>,
     /// Until when no new message is taken, since the history is a new one.
     pub(super) held_until: Millis,
     evicts: Mutex<Option<String>>,
@@ -46,7 +46,7 @@ pub(super) struct Link {
 impl Link {
     /// Connects, and asks the server about itself. A server that is no master, or still reads its
     /// files, is no use.
-    pub(super) async fn open(client: &Client, now: impl Fn() -> Millis) -> Result<Self, String> {
+    pub(super) async fn open(client: &Client) -> Result<Self, String> {
         let told = |error: RedisError| word(&error);
         let data = connect(client).await.map_err(told)?;
         let vitals = info(&data).await.map_err(told)?;
@@ -57,13 +57,11 @@ impl Link {
             return Err("it is not a master".to_owned());
         }
         let confirming = connect(client).await.map_err(told)?;
-        let began = now();
-        let server = time(&data).await.map_err(told)?;
-        let ahead = server - i64::midpoint(began, now());
+        let shown = Mutex::new(time(&data).await.map_err(told)?);
         let evicts = Mutex::new(vitals.evicts());
         let (asked, confirmed) = (AtomicU64::new(0), Turn::new((0, false)));
         let link =
-            Self { data, confirming, vitals, ahead, held_until: 0, evicts, asked, confirmed };
+            Self { data, confirming, vitals, shown, held_until: 0, evicts, asked, confirmed };
         link.load().await.map_err(told)?;
         Ok(link)
     }
@@ -79,8 +77,16 @@ impl Link {
         if !vitals.master || vitals.loading || vitals.history != self.vitals.history {
             return Err("it is not the master that it was".to_owned());
         }
+        let shown = time(&self.data).await.map_err(|error| word(&error))?;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         *self.evicts.lock().unwrap_or_else(PoisonError::into_inner) = vitals.evicts();
         Ok(())
+    }
+
+    /// What its clock shows now.
+    pub(super) fn time(&self) -> Millis {
+        let (at, shown) = *self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown + Millis::try_from(at.elapsed().as_millis()).unwrap_or(0)
     }
 
     /// Since when its history is another one than before; 0 if it never was.
@@ -167,9 +173,11 @@ async fn info(data: &MultiplexedConnection) -> RedisResult<Vitals> {
     Ok(Vitals::parse(&text))
 }
 
-async fn time(data: &MultiplexedConnection) -> RedisResult<Millis> {
+/// What the server's clock shows, and when it did: half-way between question and answer.
+async fn time(data: &MultiplexedConnection) -> RedisResult<(Instant, Millis)> {
+    let began = Instant::now();
     let (seconds, micros): (Millis, Millis) = cmd("TIME").query_async(&mut data.clone()).await?;
-    Ok(seconds * 1000 + micros / 1000)
+    Ok((began + began.elapsed() / 2, seconds * 1000 + micros / 1000))
 }
 
 /// What an error leads to.

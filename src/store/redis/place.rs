@@ -77,14 +77,19 @@ impl std::str::FromStr for Place {
         let kind = match kind {
             "" => match &addresses(hosts, PORT)?[..] {
                 [one] => Kind::Single(one.clone()),
-                _ => return Err(wrong("several servers need redis+sentinel:// or redis+cluster://")),
+                _ => {
+                    return Err(wrong("several servers need redis+sentinel:// or redis+cluster://"));
+                }
             },
             "sentinel" if path.is_empty() => {
                 return Err(wrong("name the master: redis+sentinel://host,host/mymaster"));
             }
             "sentinel" => {
                 let sentinels = addresses(hosts, SENTINEL_PORT)?;
-                return Ok(Self { kind: Kind::Sentinel { sentinels, master: path.to_owned() }, tls });
+                return Ok(Self {
+                    kind: Kind::Sentinel { sentinels, master: path.to_owned() },
+                    tls,
+                });
             }
             "cluster" => Kind::Cluster { nodes: addresses(hosts, PORT)? },
             _ => return Err(wrong("this scheme is not known")),
@@ -149,13 +154,15 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A client for one address. A Sentinel has no numbered databases.
-    pub(super) fn client(
-        &self,
-        address: &Address,
-        tls: bool,
-        numbered: bool,
-    ) -> redis::RedisResult<Client> {
+    /// What is shown to somebody who only knows where the masters are: the same, and where that is
+    /// not wanted (Sentinels often have no password), nothing. There are no databases there.
+    pub(super) fn of_scouts(&self) -> [Self; 2] {
+        let authority = self.authority.clone();
+        [Self { database: 0, ..self.clone() }, Self { authority, ..Self::default() }]
+    }
+
+    /// A client for one address.
+    pub(super) fn client(&self, address: &Address, tls: bool) -> redis::RedisResult<Client> {
         let mut settings = RedisConnectionInfo::default();
         if !self.username.is_empty() {
             settings = settings.set_username(&self.username);
@@ -163,9 +170,7 @@ impl Credentials {
         if !self.password.expose_secret().is_empty() {
             settings = settings.set_password(self.password.expose_secret());
         }
-        if numbered {
-            settings = settings.set_db(self.database.into());
-        }
+        settings = settings.set_db(self.database.into());
         // Off by default, it would hold small commands back for 40 ms.
         let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
         let address = match address.clone() {

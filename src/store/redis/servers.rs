@@ -35,12 +35,7 @@ impl Server {
         Self::launch("redis-server", free_port(), arguments, tempfile::tempdir().unwrap())
     }
 
-    fn launch(
-        program: &'static str,
-        port: u16,
-        arguments: Vec<String>,
-        folder: TempDir,
-    ) -> Self {
+    fn launch(program: &'static str, port: u16, arguments: Vec<String>, folder: TempDir) -> Self {
         let mut server = Self { port, program, arguments, folder, child: None };
         server.restart();
         server
@@ -174,7 +169,8 @@ impl Cluster {
             Server::start(&[&["--cluster-enabled", "yes"], &timeout[..]].concat())
         };
         let servers: Vec<_> = buses.iter().map(start).collect();
-        for (at, ends) in [["0", "5460"], ["5461", "10922"], ["10923", "16383"]].iter().enumerate() {
+        for (at, ends) in [["0", "5460"], ["5461", "10922"], ["10923", "16383"]].iter().enumerate()
+        {
             servers[at].cli(&["CLUSTER", "ADDSLOTSRANGE", ends[0], ends[1]]);
         }
         for (at, server) in servers.iter().enumerate() {

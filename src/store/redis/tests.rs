@@ -154,10 +154,9 @@ async fn a_forgotten_script_and_refusals_do_no_harm() {
     let (store, key) = (open(settings(&server.url())).await, key(1, FREE));
     server.cli(&["SCRIPT", "FLUSH"]);
     put(&store, &key, None).await.unwrap();
-    for (name, bad, good, word) in [
-        ("maxmemory", "1", "0", "OOM"),
-        ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
-    ] {
+    for (name, bad, good, word) in
+        [("maxmemory", "1", "0", "OOM"), ("min-replicas-to-write", "1", "0", "NOREPLICAS")]
+    {
         server.cli(&["CONFIG", "SET", name, bad]);
         let why = told(put(&store, &key, None).await);
         assert!(why.contains(word), "{why}");
@@ -191,7 +190,8 @@ async fn a_frozen_server_is_told_in_time_and_works_again() {
     sleep(Duration::from_secs(1)).await;
     all_are_told(&store, 1).await;
     server.signal("CONT");
-    mended(&store, &key(1, FREE), MENDED).await;
+    mended(&store, &key(9, FREE), MENDED).await;
+    assert!(get(&store, &key(1, FREE)).await.is_none(), "nothing lands when nobody waits for it");
     assert!(get(&store, &key(1, BOUND)).await.is_some(), "the history is the same");
     put(&store, &key(2, FREE), Some(0)).await.unwrap();
 }
