@@ -125,7 +125,7 @@ impl RedisStore {
         for value in values {
             records.push(match value {
                 Value::Nil => None,
-                Value::BulkString(stored) => layout::living(stored, now, answer.link.history())?,
+                Value::BulkString(stored) => layout::living(&stored, now, answer.link.history())?,
                 _ => return Err(strange()),
             });
         }

@@ -236,7 +236,7 @@ impl Fleet {
     /// Looks after the links, for as long as the store is open.
     pub(super) async fn keep(self: Arc<Self>) {
         let [shortest, longest] = PAUSES;
-        let (mut pause, mut held) = (shortest, None);
+        let (mut pause, mut held) = (shortest, false);
         loop {
             let surveyed = self.survey().await;
             let missing = self.visit_all().await;
@@ -257,8 +257,8 @@ impl Fleet {
         }
     }
 
-    /// Says aloud when masters begin, or end, to take no new message; gives what was said back.
-    fn tell_held(&self, before: Option<String>) -> Option<String> {
+    /// Says aloud when masters begin, or end, to take no new message; says whether any does.
+    fn tell_held(&self, before: bool) -> bool {
         let (now, map) = (self.clock.now(), self.map());
         let held = map.shards.iter().filter_map(|shard| match &*shard.state.borrow() {
             State::Live(link) => link.holds(now).map(|why| format!("{}: {why}", shard.address)),
@@ -267,12 +267,12 @@ impl Fleet {
         let held: Vec<_> = held.collect();
         let count = u32::try_from(held.len()).unwrap_or(u32::MAX);
         metrics::gauge!("countersign_store_sends_held").set(count);
-        match (&before, held.first()) {
-            (None, Some(why)) => tracing::error!("no new message is taken: {why}"),
-            (Some(_), None) => tracing::info!("new messages are taken again"),
+        match (before, held.first()) {
+            (false, Some(why)) => tracing::error!("no new message is taken: {why}"),
+            (true, None) => tracing::info!("new messages are taken again"),
             _ => {}
         }
-        held.into_iter().next()
+        !held.is_empty()
     }
 
     /// Finds out who the masters are.

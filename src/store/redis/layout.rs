@@ -94,7 +94,7 @@ impl Head<'_> {
 
 /// A record as it is found, if it is there: not past its time, not of another history.
 pub(super) fn living(
-    stored: Vec<u8>,
+    stored: &[u8],
     now: Millis,
     history: &str,
 ) -> Result<Option<Record>, StoreError> {
@@ -136,14 +136,14 @@ mod tests {
         for history in [None, Some(HISTORY)] {
             let head = Head { revision: u64::MAX - 1, expires_at: 1000, due: true, history };
             let stored = head.before(&[0, 255, b'x']);
-            let read = living(stored.clone(), 999, HISTORY).unwrap().unwrap();
+            let read = living(&stored, 999, HISTORY).unwrap().unwrap();
             assert_eq!((read.revision, read.value), (u64::MAX - 1, vec![0, 255, b'x']));
-            assert_eq!(living(stored.clone(), 1000, HISTORY).unwrap(), None, "past its time");
-            let elsewhere = living(stored, 999, &HISTORY.replace('0', "f")).unwrap();
+            assert_eq!(living(&stored, 1000, HISTORY).unwrap(), None, "past its time");
+            let elsewhere = living(&stored, 999, &HISTORY.replace('0', "f")).unwrap();
             assert_eq!(elsewhere.is_none(), history.is_some(), "only what is bound is bound");
         }
-        assert!(living(b"2what".to_vec(), 0, "").is_err());
-        assert!(living(b"1short".to_vec(), 0, "").is_err());
+        assert!(living(b"2what", 0, "").is_err());
+        assert!(living(b"1short", 0, "").is_err());
     }
 
     /// What this release writes, byte for byte: the next one must read it.

@@ -78,7 +78,9 @@ impl std::str::FromStr for Place {
             "" => match &addresses(hosts, PORT)?[..] {
                 [one] => Kind::Single(one.clone()),
                 _ => {
-                    return Err(wrong("several servers need redis+sentinel:// or redis+cluster://"));
+                    return Err(wrong(
+                        "several servers need redis+sentinel:// or redis+cluster://",
+                    ));
                 }
             },
             "sentinel" if path.is_empty() => {
