@@ -55,7 +55,7 @@ struct Issue {
     what: What,
     code: Code,
     /// The random part of the new delivery's id.
-    delivery: [u8; 10],
+    delivery: [u8; 9],
 }
 
 enum What {
@@ -109,7 +109,7 @@ impl Verifier {
         what: What,
     ) -> Result<Result<View, Refusal>, StoreError> {
         let mut chance = Self::chance();
-        let mut delivery = [0; 10];
+        let mut delivery = [0; 9];
         chance.fill(&mut delivery);
         let code = Code::draw(self.policy.code_digits, &mut chance);
         let (ring, policy, now) = (self.keys.ring(), Arc::clone(&self.policy), self.clock.now());

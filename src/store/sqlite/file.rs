@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::clock::Anchor;
 
 /// The form of the tables. A file of a newer form is refused.
-const FORM: i64 = 1;
+const FORM: i64 = 2;
 const MARK: &[u8] = b"countersign store";
 /// Pages of the write-ahead log after which it is copied into the file. More would make the
 /// pauses longer, fewer more frequent.
@@ -134,16 +134,19 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
+/// Records lie in the order in which they were made, so that a commit of many fills few pages; only
+/// the index by key, whose entries are small, is touched all over.
 fn make_tables(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(&format!(
         "BEGIN IMMEDIATE;
          CREATE TABLE records (
-             key BLOB PRIMARY KEY,
+             place INTEGER PRIMARY KEY,
+             key BLOB NOT NULL UNIQUE,
              revision INTEGER NOT NULL,
              expires_at INTEGER NOT NULL,
              due_at INTEGER,
              value BLOB NOT NULL
-         ) WITHOUT ROWID;
+         );
          CREATE INDEX due ON records (due_at) WHERE due_at IS NOT NULL;
          CREATE TABLE meta (
              one INTEGER PRIMARY KEY CHECK (one = 1),
