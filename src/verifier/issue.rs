@@ -179,7 +179,7 @@ impl Issue {
     /// The mark of this request in a verification's messages, for who takes over.
     fn mark(&self) -> Option<String> {
         let key = &self.asker.idempotency.as_ref()?.key;
-        Some(hex::encode(&self.ring.fingerprint("request", key.as_bytes())[..16]))
+        Some(hex::encode(self.ring.fingerprint("request", key.as_bytes())))
     }
 
     fn decide_key(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {

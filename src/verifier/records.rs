@@ -12,7 +12,7 @@ use crate::domain::challenge::Minted;
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::limit::Window;
 use crate::domain::phone::Phone;
-use crate::keys::{Ring, Use};
+use crate::keys::{Fingerprint, Ring, Use};
 use crate::store::Key;
 
 const SPENT: u8 = 1;
@@ -25,7 +25,7 @@ const IDEMPOTENCY: u8 = 7;
 
 /// A phone as the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PhoneName([u8; 32]);
+pub struct PhoneName(Fingerprint);
 
 impl PhoneName {
     /// The name of a phone.
@@ -35,7 +35,7 @@ impl PhoneName {
 
     /// Takes back a name from a record.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
+        let mut bytes = Fingerprint::default();
         hex::decode_to_slice(text, &mut bytes).ok()?;
         Some(Self(bytes))
     }
