@@ -237,7 +237,7 @@ pub(super) async fn start(
     let purpose = parse_purpose(purpose)?;
     let idempotency = idempotency(&headers, "start", &bytes)?;
     let needed = caller.needs_challenge();
-    let answered = challenge.map(|given| answered(&doors, &caller, given)).transpose()?;
+    let answered = challenge.map(|given| answered(&doors, &caller, given));
     if needed && answered.is_none() {
         return Err(Problem::of(Kind::ChallengeRequired));
     }
@@ -349,14 +349,14 @@ pub(super) async fn jwks(State(doors): State<Doors>) -> Response {
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(keys)).into_response()
 }
 
-fn answered(doors: &Doors, caller: &Caller, given: ChallengeAnswer) -> Result<Answered, Problem> {
-    let prefix = format!("{}~", caller.tenant.id);
-    let minted = given
-        .id
-        .strip_prefix(&prefix)
-        .and_then(|id| doors.verifier.open_challenge(&caller.tenant.id, id))
-        .ok_or_else(|| Problem::of(Kind::ChallengeExpired))?;
-    Ok(Answered::Minted { minted, answer: given.answer })
+fn answered(doors: &Doors, caller: &Caller, given: ChallengeAnswer) -> Answered {
+    let ChallengeAnswer { id, answer } = given;
+    match id.split_once('~') {
+        Some((tenant, id)) if tenant == caller.tenant.id => {
+            doors.verifier.answered(tenant, id, answer)
+        }
+        _ => Answered::Unknown,
+    }
 }
 
 /// The problem of a number that is not taken.

@@ -456,7 +456,7 @@ impl Verb for Issue {
             Phase::Key { .. } | Phase::Remember { .. } => vec![self.idempotency_key()],
             Phase::Challenge { .. } => match &self.what {
                 What::New { answered: Some(answered), .. } => {
-                    vec![answered.key(&self.ring, &self.asker.tenant)]
+                    answered.key(&self.ring, &self.asker.tenant).into_iter().collect()
                 }
                 _ => vec![],
             },

@@ -39,6 +39,17 @@ impl World {
         Self { verifier, clock, handoffs, store }
     }
 
+    /// Puts another ring in the place of this one, in which no key of the old one is known for
+    /// this use, as after a rotation whose overlap is over.
+    fn rotate(&self, usage: keys::Use) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let (mut chance, wall) = (SeededChance(1), self.clock.wall());
+        keys::load_or_make(&path, wall - 2 * DAY, &mut chance).unwrap();
+        keys::add_key(&path, usage, wall - DAY, &mut chance).unwrap();
+        self.verifier.keys.replace(keys::load(&path, wall).unwrap());
+    }
+
     /// The code of the newest message, as the provider would get it.
     fn code(&mut self) -> Code {
         let mut last = None;
@@ -208,6 +219,37 @@ async fn an_idempotency_key_sends_one_message() {
     assert!(one.is_ok());
     assert_eq!(one, two);
     assert_eq!(world.messages(), 2);
+}
+
+#[tokio::test]
+async fn a_remembered_answer_outlives_the_challenge_and_its_key() {
+    let mut world = World::new(None);
+    let minting = world.verifier.mint_challenge("shop");
+    let minted = world.verifier.open_challenge("shop", &minting.id).unwrap();
+    let text = world.verifier.minted_picture(&minted).text;
+    let ask = |world: &World, key: &str, number| StartRequest {
+        asker: asker(key, "b"),
+        answered: Some(world.verifier.answered("shop", &minting.id, text.clone())),
+        ..request(number)
+    };
+    let first = world.verifier.start(ask(&world, "k", 1)).await.unwrap().unwrap();
+    // Spent, then over, then sealed under a key that is gone: a repeat is the first answer still,
+    // and any other request is refused.
+    for hours in [0, 1, 22] {
+        world.clock.advance(hours * HOUR + SECOND);
+        if hours == 1 {
+            world.rotate(keys::Use::Challenge);
+        }
+        let again = world.verifier.start(ask(&world, "k", 1)).await.unwrap();
+        assert_eq!(again.as_ref(), Ok(&first), "{hours}");
+        let fresh = world.verifier.start(ask(&world, "other", 2)).await.unwrap();
+        assert_eq!(fresh, Err(Refusal::ChallengeExpired), "{hours}");
+    }
+    assert!(world.verifier.open_challenge("shop", &minting.id).is_none());
+    assert_eq!(world.messages(), 1);
+    world.clock.advance(HOUR);
+    let forgotten = world.verifier.start(ask(&world, "k", 1)).await.unwrap();
+    assert_eq!(forgotten, Err(Refusal::ChallengeExpired), "a day is over");
 }
 
 #[tokio::test]
