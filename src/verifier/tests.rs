@@ -321,6 +321,44 @@ async fn a_rotated_pepper_and_sealing_key_still_serve_what_is_out() {
 }
 
 #[tokio::test]
+async fn number_and_digest_are_gone_when_the_code_ends() {
+    // Run out, used up, right, given up, superseded: each in its own way, all alike afterwards.
+    for way in ["expired", "max_attempts_reached", "approved", "canceled", "superseded"] {
+        let mut world = World::new(None);
+        let view = world.verifier.start(request(1)).await.unwrap().unwrap();
+        let code = world.code();
+        let keys = [records::live_code(&view.id), records::verification(&view.id)];
+        let before = world.store.read(&keys).await.unwrap();
+        let secret: serde_json::Value =
+            serde_json::from_slice(&before[0].as_ref().unwrap().value).unwrap();
+        match way {
+            "expired" => world.clock.advance(5 * MINUTE),
+            "max_attempts_reached" => {
+                for _ in 0..5 {
+                    world.check(view.id, &wrong(&code)).await;
+                }
+            }
+            "approved" => drop(world.check(view.id, &code).await),
+            "canceled" => drop(world.verifier.cancel("shop", view.id).await.unwrap()),
+            _ => {
+                world.clock.advance(MINUTE);
+                world.verifier.start(request(1)).await.unwrap().unwrap();
+            }
+        }
+        let after = world.store.read(&keys).await.unwrap();
+        assert_eq!(after[0], None, "{way}");
+        let story = String::from_utf8(after[1].clone().unwrap().value).unwrap();
+        for member in ["digest", "phone"] {
+            assert!(!story.contains(secret[member].as_str().unwrap()), "{way}: {member}");
+        }
+        let status = world.verifier.look("shop", view.id).await.unwrap().unwrap().status;
+        assert_eq!(status, if way == "superseded" { "canceled" } else { way });
+        let refused = world.check(view.id, &code).await;
+        assert!(matches!(refused, Checked::Refused(Refusal::NotFound)), "{way}");
+    }
+}
+
+#[tokio::test]
 async fn clock_jumps_change_neither_a_code_nor_a_gap() {
     for jump in [HOUR, -HOUR, DAY, -DAY] {
         let mut world = World::new(None);
