@@ -242,7 +242,7 @@ pub(super) async fn start(
 ) -> Result<Response, Problem> {
     let JsonBody { value: StartBody { phone, challenge, purpose, locale }, bytes } = body;
     let phone = Phone::parse(&phone, &doors.settings.phones).map_err(phone_problem)?;
-    let purpose = listed_purpose(&caller, purpose)?;
+    let purpose = listed_purpose(&caller, purpose.as_deref())?;
     let idempotency = idempotency(&headers, "start", &bytes)?;
     let needed = caller.needs_challenge();
     let answered = challenge.map(|given| answered(&doors, &caller, given));
@@ -377,9 +377,9 @@ pub(super) fn phone_problem(error: PhoneError) -> Problem {
     }
 }
 
-fn listed_purpose(caller: &Caller, asked: Option<String>) -> Result<String, Problem> {
+fn listed_purpose(caller: &Caller, asked: Option<&str>) -> Result<String, Problem> {
     let listed = &caller.tenant.purposes;
-    let found = match &asked {
+    let found = match asked {
         Some(asked) => listed.iter().find(|purpose| *purpose == asked),
         None => listed.first(),
     };

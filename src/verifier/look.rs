@@ -148,9 +148,10 @@ fn story(
             DeliveryStage::Pending(_) => None,
             DeliveryStage::Accepted { at, .. } => Some((*at, "message_sent")),
             DeliveryStage::Delivered { at } => Some((*at, "message_delivered")),
-            DeliveryStage::Failed { at, .. } => Some((*at, "message_failed")),
+            DeliveryStage::Failed { at, .. } | DeliveryStage::Stopped { at, .. } => {
+                Some((*at, "message_failed"))
+            }
             DeliveryStage::Expired { at } => Some((*at, "message_expired")),
-            DeliveryStage::Stopped { at, .. } => Some((*at, "message_failed")),
         };
         let class = delivery.stopped().map(Unwanted::as_str);
         events.extend(end.map(|(at, word)| Event { class, ..about(Event::new(at, word)) }));
