@@ -48,13 +48,7 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server there?", config.listen)
         })?;
-        let used_before = std::fs::metadata(&config.store_path).is_ok_and(|store| store.len() > 0);
-        anyhow::ensure!(
-            !used_before || config.key_path.exists(),
-            "{}: the key file is missing, though the store was used before. Bring it back from a \
-             backup; or, if limits, codes and deliveries may be forgotten, remove the store",
-            config.key_path.display()
-        );
+        anyhow::ensure!(!keys_are_lost(&config), keys_lost_advice(&config));
         let opened = SqliteStore::open(&config.store_path, Clock::resumed)?;
         let clock = opened.clock();
         let store: Arc<dyn Store> = Arc::new(opened);
@@ -113,6 +107,22 @@ impl App {
             tracing::warn!("not everything finished in time; the rest waits in the store");
         }
     }
+}
+
+/// Whether the key file is missing, though the store was used before: a new one would make
+/// nothing of what is in there.
+pub fn keys_are_lost(config: &Config) -> bool {
+    let used_before = std::fs::metadata(&config.store_path).is_ok_and(|store| store.len() > 0);
+    used_before && !config.key_path.exists()
+}
+
+/// What to do when the key file is missing.
+pub fn keys_lost_advice(config: &Config) -> String {
+    format!(
+        "{}: the key file is missing, though the store was used before. Bring it back from a \
+         backup; or, if limits, codes and deliveries may be forgotten, remove the store",
+        config.key_path.display()
+    )
 }
 
 fn providers(

@@ -22,6 +22,7 @@ const STANDING: u8 = 4;
 const VERIFICATION: u8 = 5;
 const DELIVERY: u8 = 6;
 const IDEMPOTENCY: u8 = 7;
+const LIVE_CODE: u8 = 8;
 
 /// A phone as the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,11 @@ impl PhoneName {
 /// The key of a verification.
 pub fn verification(id: &VerificationId) -> Key {
     Key::new(id.partition(), VERIFICATION, id.as_bytes())
+}
+
+/// The key of a verification's live code.
+pub fn live_code(id: &VerificationId) -> Key {
+    Key::new(id.partition(), LIVE_CODE, id.as_bytes())
 }
 
 /// The key of a delivery.
