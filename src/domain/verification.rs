@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_message_of_a_pending_one_is_wanted() {
-        let [old, new] = [1, 2].map(|byte| DeliveryId::with(1, 0, [byte; 10]));
+        let [old, new] = [1, 2].map(|byte| DeliveryId::with(1, 0, [byte; 9]));
         let mut verification = pending();
         let sent = |delivery| Sent { delivery, at: 0, request: None };
         verification.messages = vec![sent(old), sent(new)];
