@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::clock::Anchor;
 
-/// The form of the tables. A file of a newer form is refused.
+/// The form of the tables. A file of another form is refused.
 const FORM: i64 = 2;
 const MARK: &[u8] = b"countersign store";
 /// Pages of the write-ahead log after which it is copied into the file. More would make the
@@ -38,9 +38,9 @@ pub enum OpenError {
         /// The marker that remembers it.
         marker: PathBuf,
     },
-    /// It was written by a newer release.
-    #[error("{0}: written by a newer release (form {1}); start that release, or a newer one")]
-    Newer(PathBuf, i64),
+    /// It was written by a release whose tables have another form.
+    #[error("{0}: written in form {1}, and this release reads form {FORM}; start one that wrote it")]
+    OtherForm(PathBuf, i64),
     /// It is damaged or cannot be written.
     #[error("{0}")]
     Unusable(String),
@@ -107,7 +107,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         0 if made_before => return Err(OpenError::Missing { path: path.to_owned(), marker }),
         0 => make_tables(&db).map_err(|error| unusable(&error))?,
         FORM => {}
-        newer => return Err(OpenError::Newer(path.to_owned(), newer)),
+        other => return Err(OpenError::OtherForm(path.to_owned(), other)),
     }
     if !made_before {
         mark_as_made(&mut lock.0)

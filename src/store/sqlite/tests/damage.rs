@@ -59,17 +59,19 @@ async fn a_lost_or_torn_marker_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_form_is_refused_and_left_alone() {
+async fn a_file_of_another_form_is_refused_and_left_alone() {
     let folder = quick_folder();
     let path = made(&folder).await;
     let set_form = |form: i64| {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", form).unwrap();
     };
+    for other in [1, 3] {
+        set_form(other);
+        let error = refusal(&path);
+        assert!(matches!(error, OpenError::OtherForm(_, form) if form == other), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
     set_form(2);
-    let error = refusal(&path);
-    assert!(matches!(error, OpenError::Newer(_, 2)), "{error}");
-    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-    set_form(1);
     assert_eq!(value(&open(&path), "a").await, Some(b"1".to_vec()));
 }
 
