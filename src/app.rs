@@ -117,14 +117,7 @@ impl App {
 async fn open(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Clock)> {
     match &config.store {
         StoreConfig::Embedded(path) => {
-            let used_before = std::fs::metadata(path).is_ok_and(|store| store.len() > 0);
-            anyhow::ensure!(
-                !used_before || config.key_path.exists(),
-                "{}: the key file is missing, though the store was used before. Bring it back \
-                 from a backup; or, if limits, codes and deliveries may be forgotten, remove the \
-                 store",
-                config.key_path.display()
-            );
+            anyhow::ensure!(!keys_are_lost(config), keys_lost_advice(config));
             let opened = SqliteStore::open(path, Clock::resumed)?;
             let clock = opened.clock();
             Ok((Arc::new(opened), clock))
@@ -161,6 +154,23 @@ async fn same_keys(
         file.display()
     );
     Ok(())
+}
+
+/// Whether the key file is missing, though the store was used before: a new one would make
+/// nothing of what is in there.
+pub fn keys_are_lost(config: &Config) -> bool {
+    let StoreConfig::Embedded(path) = &config.store else { return false };
+    let used_before = std::fs::metadata(path).is_ok_and(|store| store.len() > 0);
+    used_before && !config.key_path.exists()
+}
+
+/// What to do when the key file is missing.
+pub fn keys_lost_advice(config: &Config) -> String {
+    format!(
+        "{}: the key file is missing, though the store was used before. Bring it back from a \
+         backup; or, if limits, codes and deliveries may be forgotten, remove the store",
+        config.key_path.display()
+    )
 }
 
 fn providers(

@@ -188,7 +188,12 @@ fn dev_in(file: &Path, listen: std::net::SocketAddr) -> anyhow::Result<()> {
 
 fn demo_tenant() -> TenantConfig {
     TenantConfig {
-        tenant: Tenant { id: "demo".to_owned(), origins: vec![], challenge_always: false },
+        tenant: Tenant {
+            id: "demo".to_owned(),
+            origins: vec![],
+            challenge_always: false,
+            purposes: vec!["login".to_owned()],
+        },
         secret_key: "sk_dev_demo".to_owned().into(),
         publishable_key: Some("pk_dev_demo".to_owned()),
     }

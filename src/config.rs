@@ -299,11 +299,14 @@ fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> 
             let plain = origin.matches('/').count() == 2 && origin.contains("://");
             check(plain, format!("{at}.origins: \"{origin}\" is not like https://shop.example"));
         }
+        let named = !tenant.purposes.is_empty() && tenant.purposes.iter().all(|it| is_purpose(it));
+        check(named, format!("{at}.purposes: at least one, each 1 to 32 of a-z, 0-9, - and _"));
         resolved.push(TenantConfig {
             tenant: Tenant {
                 id: tenant.id,
                 origins: tenant.origins,
                 challenge_always: tenant.challenge == "always",
+                purposes: tenant.purposes,
             },
             secret_key: tenant.secret_key,
             publishable_key: tenant.publishable_key,
@@ -315,6 +318,13 @@ fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> 
 fn is_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_purpose(text: &str) -> bool {
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+    };
+    (1..=32).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 #[cfg(test)]

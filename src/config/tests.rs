@@ -130,3 +130,17 @@ fn redis_is_resolved_with_its_replicas_and_everything_wrong_is_told() {
         assert!(told.contains(part) && !told.contains("p4ssw0rd"), "{told}");
     }
 }
+
+#[test]
+fn a_tenant_has_purposes_and_login_unless_it_says_otherwise() {
+    let tenant = format!("{SIMULATED}[[tenants]]\nid = \"a\"\nsecret_key = \"sk_secret\"\n");
+    let purposes =
+        |text: &str| load(text, &[]).map(|config| config.tenants[0].tenant.purposes.clone());
+    assert_eq!(purposes(&tenant).unwrap(), ["login"]);
+    let two = format!("{tenant}purposes = [\"pay\", \"log-in_2\"]\n");
+    assert_eq!(purposes(&two).unwrap(), ["pay", "log-in_2"]);
+    for wrong in ["[]", "[\"\"]", "[\"Pay\"]", "[\"pay\", \"a b\"]"] {
+        let told = purposes(&format!("{tenant}purposes = {wrong}\n")).unwrap_err();
+        assert!(told.starts_with("tenants[0].purposes: "), "{told}");
+    }
+}

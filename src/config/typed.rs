@@ -119,6 +119,12 @@ pub(super) struct TypedTenant {
     pub(super) origins: Vec<String>,
     #[serde(default = "browsers")]
     pub(super) challenge: String,
+    #[serde(default = "login")]
+    pub(super) purposes: Vec<String>,
+}
+
+fn login() -> Vec<String> {
+    vec!["login".to_owned()]
 }
 
 fn browsers() -> String {

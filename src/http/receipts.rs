@@ -14,7 +14,7 @@ const RECEIPTS_MAX: usize = 500;
 
 /// The secret part of a provider's path.
 pub fn secret(ring: &Ring, provider: &str) -> String {
-    hex::encode(&ring.fingerprint("receipts", provider.as_bytes())[..16])
+    hex::encode(ring.fingerprint("receipts", provider.as_bytes()))
 }
 
 pub(super) async fn receive(

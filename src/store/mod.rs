@@ -39,20 +39,19 @@ impl Key {
         Self { partition, kind, name: name.into() }
     }
 
-    /// One row name for a sorted store: kind, then name (which may begin with a time), then
-    /// partition, so that records made together lie together.
+    /// One row name for a sorted store: the name first, so that records whose names begin alike (a
+    /// time, a phone's fingerprint) lie together, of whatever kind they are.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(3 + self.name.len());
-        bytes.push(self.kind);
         bytes.extend_from_slice(&self.name);
+        bytes.push(self.kind);
         bytes.extend_from_slice(&self.partition.to_be_bytes());
         bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (&kind, rest) = bytes.split_first()?;
-        let (name, partition) = rest.split_last_chunk::<2>()?;
-        Some(Self::new(u16::from_be_bytes(*partition), kind, name))
+        let (name, &[kind, high, low]) = bytes.split_last_chunk::<3>()?;
+        Some(Self::new(u16::from_be_bytes([high, low]), kind, name))
     }
 }
 

@@ -90,3 +90,13 @@ async fn a_flood_of_pictures_stores_nothing_and_memory_stays_flat() {
     assert!(after.1 <= before.1 + TRIAL_MAX, "the store's files have grown");
     assert!(after.2 <= before.2 + GROWTH_MAX, "memory {} -> {} KiB", before.2, after.2);
 }
+
+#[tokio::test]
+async fn a_server_holds_no_huge_pages() {
+    // Each is 2 MiB of which an idle server uses some KiB.
+    let world = World::start(USUAL).await;
+    fetch(&world, "few", 200).await;
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", world.pid())).unwrap();
+    let huge = rollup.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
+    assert_eq!(huge.split_whitespace().nth(1), Some("0"), "{rollup}");
+}

@@ -41,10 +41,12 @@ id = "shop"
 secret_key = "sk_shop_secret"
 publishable_key = "pk_shop_public"
 origins = ["https://shop.example"]
+purposes = ["login", "pay"]
 [[tenants]]
 id = "bank"
 secret_key = "sk_bank_secret"
 challenge = "always"
+purposes = ["transfer"]
 "#;
 
 /// A port that is free at the moment.

@@ -24,6 +24,8 @@ use crate::store::StoreError;
 
 /// How long a call waits for a link that was just lost to be made anew.
 const GRACE: Duration = Duration::from_millis(50);
+/// How long a call may take with all its tries.
+const CALL_MAX: Duration = Duration::from_millis(190);
 /// The pause before a call is tried again where nothing was done.
 const AGAIN: Duration = Duration::from_millis(10);
 /// How often the links are looked at, and the pauses while one is lost.
@@ -116,9 +118,11 @@ impl Fleet {
                 return Err(unavailable(why));
             }
             let sent = Instant::now();
-            let error = match link.send(&command(&link), asking).await {
-                Ok(value) => return Ok(Answer { value, link, shard, repeated }),
-                Err(error) => error,
+            let answer = timeout_at(began + CALL_MAX, link.send(&command(&link), asking)).await;
+            let error = match answer {
+                Ok(Ok(value)) => return Ok(Answer { value, link, shard, repeated }),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(unavailable("no answer in time")),
             };
             match Fault::of(&error, &shard.address) {
                 Fault::Lost { silent } => {
@@ -319,7 +323,7 @@ impl Fleet {
         for (place, credentials) in tries {
             let client = credentials.client(place, tls);
             let asked = async {
-                let mut connection = connect(&client?).await?;
+                let mut connection = connect(&client?, ANSWER_MAX).await?;
                 let answer = connection.send_packed_command(command).await?.extract_error()?;
                 Ok((connection, answer))
             };

@@ -48,7 +48,7 @@ impl Link {
     /// files, is no use.
     pub(super) async fn open(client: &Client) -> Result<Self, String> {
         let told = |error: RedisError| word(&error);
-        let data = connect(client).await.map_err(told)?;
+        let data = connect(client, ANSWER_MAX).await.map_err(told)?;
         let vitals = info(&data).await.map_err(told)?;
         if vitals.loading {
             return Err("it still reads its files".to_owned());
@@ -56,7 +56,7 @@ impl Link {
         if !vitals.master || vitals.history.len() != 40 {
             return Err("it is not a master".to_owned());
         }
-        let confirming = connect(client).await.map_err(told)?;
+        let confirming = connect(client, CONFIRM_MAX * 3 / 2).await.map_err(told)?;
         let shown = Mutex::new(time(&data).await.map_err(told)?);
         let evicts = Mutex::new(vitals.evicts());
         let (asked, confirmed) = (AtomicU64::new(0), Turn::new((0, false)));
@@ -160,11 +160,14 @@ impl Link {
     }
 }
 
-/// One connection, with everything set that the promises need.
-pub(super) async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
+/// One connection, with everything set that the promises need. An answer may take so long.
+pub(super) async fn connect(
+    client: &Client,
+    answer: Duration,
+) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_MAX))
-        .set_response_timeout(Some(ANSWER_MAX));
+        .set_response_timeout(Some(answer));
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
