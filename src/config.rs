@@ -5,6 +5,7 @@
 //! instead; all that can be found at once are found at once.
 
 mod layers;
+mod providers;
 mod typed;
 
 use std::collections::{BTreeSet, HashSet};
@@ -20,10 +21,10 @@ use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
 use crate::http::Codes;
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
-use crate::providers::yuntongxun;
 
 pub use layers::DEFAULTS;
-use typed::{Typed, TypedProvider, TypedTenant};
+pub use providers::ProviderConfig;
+use typed::{Typed, TypedTenant};
 
 /// The configuration, resolved.
 #[derive(Clone)]
@@ -54,36 +55,6 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Who uses the native door.
     pub tenants: Vec<TenantConfig>,
-}
-
-/// A provider, resolved.
-#[derive(Clone)]
-pub enum ProviderConfig {
-    /// Yuntongxun.
-    Yuntongxun(yuntongxun::Settings),
-    /// The simulated one.
-    Simulated {
-        /// Its name.
-        name: String,
-    },
-}
-
-impl ProviderConfig {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Yuntongxun(settings) => &settings.name,
-            Self::Simulated { name } => name,
-        }
-    }
-
-    /// Its kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Yuntongxun(_) => "yuntongxun",
-            Self::Simulated { .. } => "simulated",
-        }
-    }
 }
 
 /// A tenant with its keys.
@@ -163,7 +134,7 @@ impl Config {
             .collect();
         let phones = phones(&typed, &mut check);
         let policy = policy(&typed, &mut check);
-        let providers = providers(typed.providers, &mut check);
+        let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let tenants = tenants(typed.tenants, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
         check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
@@ -243,45 +214,6 @@ fn policy(typed: &Typed, check: &mut Check<'_>) -> Policy {
         phone_per_day: limits.phone_per_day,
         address_per_hour: limits.address_per_hour,
     }
-}
-
-fn providers(typed: Vec<TypedProvider>, check: &mut Check<'_>) -> Vec<ProviderConfig> {
-    check(
-        !typed.is_empty(),
-        "providers: none is configured, so nothing could be sent; add a [[providers]] table \
-         (kind = \"yuntongxun\", or \"simulated\" to try things out)"
-            .to_owned(),
-    );
-    let mut names = HashSet::new();
-    let mut resolved = Vec::new();
-    for (place, provider) in typed.into_iter().enumerate() {
-        let at = format!("providers[{place}]");
-        check(is_id(&provider.name), format!("{at}.name: 1 to 64 letters, digits, - and _"));
-        let fresh = names.insert(provider.name.clone());
-        check(fresh, format!("{at}.name: \"{}\" is taken already", provider.name));
-        match provider.kind.as_str() {
-            "simulated" => resolved.push(ProviderConfig::Simulated { name: provider.name }),
-            "yuntongxun" => {
-                let settings = yuntongxun::Settings {
-                    name: provider.name,
-                    base_url: provider.base_url.unwrap_or_else(|| yuntongxun::BASE_URL.to_owned()),
-                    account_sid: provider.account_sid,
-                    auth_token: provider.auth_token,
-                    app_id: provider.app_id,
-                    template_id: provider.template_id.unwrap_or_else(|| "1".to_owned()),
-                };
-                if let Err(unfit) = settings.check() {
-                    check(false, format!("{at}.{}: {}", unfit.key, unfit.advice));
-                }
-                resolved.push(ProviderConfig::Yuntongxun(settings));
-            }
-            other => {
-                let known = "\"yuntongxun\" and \"simulated\"";
-                check(false, format!("{at}.kind: \"{other}\" is not known; known are {known}"));
-            }
-        }
-    }
-    resolved
 }
 
 fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> {

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::send_test::chosen_hint;
 use crate::app;
 use crate::chance::OsChance;
 use crate::clock::{Clock, MINUTE};
@@ -39,19 +38,19 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     }
     for configured in &config.providers {
         let what = format!("provider {}", configured.name());
-        let pulled = match app::provider(configured, &clock) {
-            Ok(provider) => provider.pull_receipts().await,
+        let tried = match app::provider(configured, &clock) {
+            Ok(provider) => provider.try_credentials().await,
             Err(error) => {
                 report.bad(&what, &error.to_string());
                 continue;
             }
         };
-        match pulled {
-            Ok(_) => {
+        match tried {
+            Ok(()) => {
                 Report::good(&what, "it knows the credentials (the template shows in send-test)");
             }
             Err(outcome) => {
-                let hint = chosen_hint(configured.kind(), &outcome.vendor_code).unwrap_or_default();
+                let hint = configured.explain(&outcome.vendor_code).unwrap_or_default();
                 let told = format!("{} — {} {hint}", outcome.class, outcome.class.advice());
                 report.bad(&what, &told);
             }

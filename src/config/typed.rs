@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::http::Codes;
+use crate::providers::kind;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,7 +21,7 @@ pub(super) struct Typed {
     pub(super) seed_api: SeedApi,
     pub(super) log: Log,
     #[serde(default)]
-    pub(super) providers: Vec<TypedProvider>,
+    pub(super) providers: Vec<toml::Table>,
     #[serde(default)]
     pub(super) tenants: Vec<TypedTenant>,
 }
@@ -87,24 +88,9 @@ pub(super) struct Log {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TypedProvider {
-    pub(super) name: String,
-    pub(super) kind: String,
-    pub(super) base_url: Option<String>,
-    #[serde(default)]
-    pub(super) account_sid: String,
-    #[serde(default, deserialize_with = "secret")]
-    pub(super) auth_token: SecretString,
-    #[serde(default)]
-    pub(super) app_id: String,
-    pub(super) template_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct TypedTenant {
     pub(super) id: String,
-    #[serde(default, deserialize_with = "secret")]
+    #[serde(default, deserialize_with = "kind::secret")]
     pub(super) secret_key: SecretString,
     pub(super) publishable_key: Option<String>,
     #[serde(default)]
@@ -115,8 +101,4 @@ pub(super) struct TypedTenant {
 
 fn browsers() -> String {
     "browsers".to_owned()
-}
-
-fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
 }
