@@ -10,13 +10,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
-use super::{Message, Provider, yuntongxun};
+use super::{Message, Provider, aliyun, yuntongxun};
 use crate::clock::Clock;
 
 /// Every kind. A new one is a file, a line here, a section in `docs/providers.md`, and its
 /// vectors.
-pub const KINDS: [&Kind; 2] = [
+pub const KINDS: [&Kind; 3] = [
     &yuntongxun::KIND,
+    &aliyun::KIND,
     &simulated::KIND,
 ];
 

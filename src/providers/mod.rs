@@ -1,6 +1,7 @@
 //! Who carries a message. A dialect is one file: it knows one vendor's wire and nothing else. It
 //! translates a [`Message`] into a request, and every answer (or silence) into an [`Outcome`].
 
+pub mod aliyun;
 pub mod codes;
 pub mod kind;
 pub mod signing;
@@ -8,6 +9,7 @@ pub mod simulated;
 #[cfg(test)]
 mod stub;
 pub mod transport;
+pub mod watch;
 pub mod wire;
 pub mod yuntongxun;
 
