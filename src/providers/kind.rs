@@ -10,14 +10,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
-use super::{Message, Provider, aliyun, yuntongxun};
+use super::{Message, Provider, aliyun, tencent, yuntongxun};
 use crate::clock::Clock;
 
 /// Every kind. A new one is a file, a line here, a section in `docs/providers.md`, and its
 /// vectors.
-pub const KINDS: [&Kind; 3] = [
+pub const KINDS: [&Kind; 4] = [
     &yuntongxun::KIND,
     &aliyun::KIND,
+    &tencent::KIND,
     &simulated::KIND,
 ];
 

@@ -8,6 +8,7 @@ pub mod signing;
 pub mod simulated;
 #[cfg(test)]
 mod stub;
+pub mod tencent;
 pub mod transport;
 pub mod watch;
 pub mod wire;
