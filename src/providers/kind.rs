@@ -10,15 +10,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
-use super::{Message, Provider, aliyun, tencent, yuntongxun};
+use super::{Message, Provider, aliyun, tencent, twilio, yuntongxun};
 use crate::clock::Clock;
 
 /// Every kind. A new one is a file, a line here, a section in `docs/providers.md`, and its
 /// vectors.
-pub const KINDS: [&Kind; 4] = [
+pub const KINDS: [&Kind; 5] = [
     &yuntongxun::KIND,
     &aliyun::KIND,
     &tencent::KIND,
+    &twilio::KIND,
     &simulated::KIND,
 ];
 

@@ -10,6 +10,7 @@ pub mod simulated;
 mod stub;
 pub mod tencent;
 pub mod transport;
+pub mod twilio;
 pub mod watch;
 pub mod wire;
 pub mod yuntongxun;
