@@ -10,16 +10,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
-use super::{Message, Provider, aliyun, tencent, twilio, yuntongxun};
+use super::{Message, Provider, aliyun, tencent, twilio, webhook, yuntongxun};
 use crate::clock::Clock;
 
 /// Every kind. A new one is a file, a line here, a section in `docs/providers.md`, and its
 /// vectors.
-pub const KINDS: [&Kind; 5] = [
+pub const KINDS: [&Kind; 6] = [
     &yuntongxun::KIND,
     &aliyun::KIND,
     &tencent::KIND,
     &twilio::KIND,
+    &webhook::KIND,
     &simulated::KIND,
 ];
 

@@ -12,6 +12,7 @@ pub mod tencent;
 pub mod transport;
 pub mod twilio;
 pub mod watch;
+pub mod webhook;
 pub mod wire;
 pub mod yuntongxun;
 
