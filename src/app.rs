@@ -73,7 +73,8 @@ impl App {
             sender,
         );
         let dispatcher =
-            Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers));
+            Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
+                .with_last_line(config.last_line.clone());
         let settings = settings(&config, simulator);
         let (verbs, metrics_handle) = (verifier.clone(), metrics.clone());
         let inner =

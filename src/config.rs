@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use crate::clock::{Millis, SECOND};
-use crate::domain::code::DIGITS;
+use crate::domain::code::{Code, DIGITS};
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
 use crate::http::Codes;
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
+use crate::message::{self, LastLine};
 
 pub use layers::DEFAULTS;
 pub use providers::ProviderConfig;
@@ -45,6 +46,8 @@ pub struct Config {
     pub phones: PhoneRules,
     /// The numbers in force.
     pub policy: Policy,
+    /// What stands in the last line of texts.
+    pub last_line: LastLine,
     /// The seed's door: its tenant and codes.
     pub seed: Option<(String, Codes)>,
     /// Whether logs are JSON.
@@ -134,6 +137,7 @@ impl Config {
             .collect();
         let phones = phones(&typed, &mut check);
         let policy = policy(&typed, &mut check);
+        let last_line = last_line(&typed.message, &policy, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let tenants = tenants(typed.tenants, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
@@ -155,6 +159,7 @@ impl Config {
             dev: typed.dev.enabled,
             phones,
             policy,
+            last_line,
             seed: typed.seed_api.enabled.then_some((seed_tenant, typed.seed_api.codes)),
             log_json: typed.log.format == "json",
             log_filter: typed.log.filter,
@@ -214,6 +219,39 @@ fn policy(typed: &Typed, check: &mut Check<'_>) -> Policy {
         phone_per_day: limits.phone_per_day,
         address_per_hour: limits.address_per_hour,
     }
+}
+
+fn last_line(typed: &typed::Message, policy: &Policy, check: &mut Check<'_>) -> LastLine {
+    let (host, hash) = (&typed.web_otp_host, &typed.android_app_hash);
+    check(
+        host.is_empty() || hash.is_empty(),
+        "message.android_app_hash: web_otp_host wants the last line, too; give one of them"
+            .to_owned(),
+    );
+    let in_host = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    check(
+        host.bytes().all(in_host) && !host.starts_with('.') && !host.ends_with('.'),
+        "message.web_otp_host: write the host alone, such as shop.example".to_owned(),
+    );
+    let in_hash = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    check(
+        hash.is_empty() || (hash.len() == 11 && hash.bytes().all(in_hash)),
+        "message.android_app_hash: 11 letters, digits, + and /".to_owned(),
+    );
+    let last = match (host.as_str(), hash.as_str()) {
+        ("", "") => LastLine::None,
+        ("", hash) => LastLine::AndroidApp(hash.to_owned()),
+        (host, _) => LastLine::WebOtp(host.to_owned()),
+    };
+    let digits = usize::from(policy.code_digits.clamp(*DIGITS.start(), *DIGITS.end()));
+    if let Some(code) = Code::parse(&"0".repeat(digits)) {
+        let text = |locale| message::text(locale, &code, policy.code_minutes(), &last);
+        check(
+            message::LOCALES.into_iter().all(|locale| message::segments(&text(locale)) == 1),
+            format!("message.web_otp_host: {host} makes a text longer than one segment"),
+        );
+    }
+    last
 }
 
 fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> {

@@ -26,7 +26,7 @@ pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow
     let minutes = config.policy.code_minutes();
     let mut reference = [0; 16];
     OsChance.fill(&mut reference);
-    let text = message::text("zh", &code, minutes);
+    let text = message::text("zh", &code, minutes, &config.last_line);
     let reference = hex::encode(reference);
     println!("sending a test code to {} through {} …", phone.masked(), chosen.name());
     let message = Message { phone, code, minutes, text, reference };

@@ -18,6 +18,7 @@ pub(super) struct Typed {
     pub(super) phone: Phone,
     pub(super) code: Code,
     pub(super) limits: Limits,
+    pub(super) message: Message,
     pub(super) seed_api: SeedApi,
     pub(super) log: Log,
     #[serde(default)]
@@ -69,6 +70,13 @@ pub(super) struct Limits {
     pub(super) phone_per_hour: u32,
     pub(super) phone_per_day: u32,
     pub(super) address_per_hour: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Message {
+    pub(super) web_otp_host: String,
+    pub(super) android_app_hash: String,
 }
 
 #[derive(Deserialize)]
