@@ -11,6 +11,7 @@ mod stub;
 pub mod tencent;
 pub mod transport;
 pub mod twilio;
+pub mod vonage;
 pub mod watch;
 pub mod webhook;
 pub mod wire;
