@@ -12,8 +12,10 @@ use super::{Doors, body};
 use crate::keys::Ring;
 use crate::providers::Pushed;
 
-/// Receipts of one request that are looked at; providers send few at once.
+/// Receipts of one request that are looked at.
 const RECEIPTS_MAX: usize = 500;
+/// The most bytes of a push: as many receipts as are looked at, of 256 bytes each.
+const PUSH_MAX: usize = 128 * 1024;
 
 /// Where a provider pushes its receipts.
 pub fn url(public_url: &str, ring: &Ring, provider: &str) -> String {
@@ -43,7 +45,7 @@ pub(super) async fn receive(
         request.uri().path_and_query().map_or("", PathAndQuery::as_str)
     );
     let headers = request.headers().clone();
-    let body = match body::read(request).await {
+    let body = match body::read_at_most(request, PUSH_MAX).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };
