@@ -146,10 +146,7 @@ impl Config {
             return Err(Mistakes(wrong));
         }
         let store_path = PathBuf::from(&typed.store.path);
-        let key_path = match typed.keys.file.as_str() {
-            "" => PathBuf::from(format!("{}.keys", typed.store.path)),
-            file => PathBuf::from(file),
-        };
+        let key_path = key_path(&typed.keys.file, &typed.store.path);
         Ok(Self {
             listen,
             public_url: url,
@@ -166,6 +163,13 @@ impl Config {
             providers,
             tenants,
         })
+    }
+}
+
+fn key_path(given: &str, store: &str) -> PathBuf {
+    match given {
+        "" => PathBuf::from(format!("{store}.keys")),
+        file => PathBuf::from(file),
     }
 }
 

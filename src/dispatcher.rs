@@ -63,6 +63,7 @@ impl Dispatcher {
     }
 
     /// The same with something in the last line of texts.
+    #[must_use]
     pub fn with_last_line(self, last_line: LastLine) -> Self {
         Self { last_line, ..self }
     }

@@ -24,7 +24,7 @@ use super::codes::Entry;
 use super::kind::{self, Given, Kind, Maker, Misfit, Param};
 use super::signing::{self, Canonical};
 use super::watch::{Sent, Watch};
-use super::wire::{self, code_word, text_of, unknown, word};
+use super::wire::{self, carriers_code, code_word, text_of, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
 use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, Millis};
@@ -201,20 +201,16 @@ impl Provider for Aliyun {
         let sent = self.call("SendSms", &send_sms(&self.settings, message)).await;
         let outcome = sent.map_or_else(|outcome| outcome, |reply| reply.sent());
         if matches!(outcome.class, Class::Accepted | Class::UnknownOutcome) {
-            self.watch.add(Sent {
-                reference: message.reference.clone(),
-                message_id: outcome.message_id.clone(),
-                phone: message.phone.clone(),
-                at: self.clock.now(),
-                wall: self.clock.wall(),
-            });
+            self.watch.add(Sent::new(message, &outcome, &self.clock));
         }
         outcome
     }
 
     fn read_receipts(&self, pushed: &Pushed<'_>) -> Option<Receipts> {
         let receipts = read_pushed(pushed.body);
-        receipts.iter().for_each(|receipt| self.watch.done(&receipt.reference));
+        for receipt in &receipts {
+            self.watch.done(&receipt.reference);
+        }
         Some(Receipts { receipts, reply: REPLY })
     }
 
@@ -398,10 +394,6 @@ fn receipt(report: &Value) -> Option<Receipt> {
         arrived,
         vendor_code: carriers_code(report.get("err_code")),
     })
-}
-
-fn carriers_code(code: Option<&Value>) -> String {
-    code.and_then(|code| word(code, 32)).unwrap_or_else(|| "garbled".to_owned())
 }
 
 #[cfg(test)]

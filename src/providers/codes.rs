@@ -20,6 +20,7 @@ pub struct Entry {
 
 impl Entry {
     /// The same with a hint.
+    #[must_use]
     pub const fn hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }
     }

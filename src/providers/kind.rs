@@ -105,13 +105,13 @@ pub struct Unfit {
     pub advice: &'static str,
 }
 
-/// A setting, whether it fits, and what to do if it does not.
-pub type Check = (&'static str, bool, &'static str);
-
-/// Turns the checks that fail into a refusal of the settings.
-pub fn checked(checks: impl IntoIterator<Item = Check>) -> Result<(), Misfit> {
-    let failed = checks.into_iter().filter(|(_, fits, _)| !fits);
-    let unfit: Vec<_> = failed.map(|(key, _, advice)| Unfit { key, advice }).collect();
+/// Refuses settings of which some do not fit: each is given with whether it fits, and what to do
+/// if it does not.
+pub fn checked(
+    settings: impl IntoIterator<Item = (&'static str, bool, &'static str)>,
+) -> Result<(), Misfit> {
+    let unfit = settings.into_iter().filter(|(_, fits, _)| !fits);
+    let unfit: Vec<_> = unfit.map(|(key, _, advice)| Unfit { key, advice }).collect();
     if unfit.is_empty() { Ok(()) } else { Err(Misfit::Unfit(unfit)) }
 }
 

@@ -23,7 +23,7 @@ use super::codes::Entry;
 use super::kind::{self, Given, Kind, Maker, Misfit, Param};
 use super::signing::{self, Canonical};
 use super::watch::{Sent, Watch};
-use super::wire::{self, code_word, unknown, word};
+use super::wire::{self, carriers_code, code_word, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
 use crate::clock::{Clock, HOUR, Millis, SECOND};
 
@@ -233,20 +233,16 @@ impl Provider for Tencent {
             Err(outcome) => outcome,
         };
         if outcome.class == Class::Accepted {
-            self.watch.add(Sent {
-                reference: message.reference.clone(),
-                message_id: outcome.message_id.clone(),
-                phone: message.phone.clone(),
-                at: self.clock.now(),
-                wall: self.clock.wall(),
-            });
+            self.watch.add(Sent::new(message, &outcome, &self.clock));
         }
         outcome
     }
 
     fn read_receipts(&self, pushed: &Pushed<'_>) -> Option<Receipts> {
         let receipts = read_pushed(pushed.body, |id| self.watch.reference(id));
-        receipts.iter().for_each(|receipt| self.watch.done(&receipt.reference));
+        for receipt in &receipts {
+            self.watch.done(&receipt.reference);
+        }
         Some(Receipts { receipts, reply: REPLY })
     }
 
@@ -419,10 +415,6 @@ fn read_pushed(body: &[u8], reference: impl Fn(&str) -> Option<String>) -> Vec<R
         })
     };
     pushed.as_array().into_iter().flatten().filter_map(receipt).collect()
-}
-
-fn carriers_code(code: Option<&Value>) -> String {
-    code.and_then(|code| word(code, 32)).unwrap_or_else(|| "garbled".to_owned())
 }
 
 #[cfg(test)]

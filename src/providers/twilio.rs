@@ -266,13 +266,7 @@ impl Provider for Twilio {
         };
         let asks = self.receipts_url.is_none() && !self.settings.verifies();
         if asks && outcome.class == Class::Accepted {
-            self.watch.add(Sent {
-                reference: message.reference.clone(),
-                message_id: outcome.message_id.clone(),
-                phone: message.phone.clone(),
-                at: self.clock.now(),
-                wall: self.clock.wall(),
-            });
+            self.watch.add(Sent::new(message, &outcome, &self.clock));
         }
         outcome
     }

@@ -281,8 +281,9 @@ fn fields(body: &[u8]) -> Fields {
 /// `_` for what would part them.
 fn signature(secret: &str, fields: &Fields) -> String {
     let signed = fields.iter().filter(|(name, _)| *name != "sig");
-    let text: String =
-        signed.map(|(name, value)| format!("&{name}={}", value.replace(['&', '='], "_"))).collect();
+    let pair =
+        |(name, value): (&String, &String)| format!("&{name}={}", value.replace(['&', '='], "_"));
+    let text = signed.map(pair).collect::<Vec<_>>().concat();
     hex::encode(signing::hmac_sha256(secret.as_bytes(), text.as_bytes()))
 }
 

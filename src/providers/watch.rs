@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Outcome, Receipt, wire};
-use crate::clock::{HOUR, MINUTE, Millis, SECOND};
+use super::{Message, Outcome, Receipt, wire};
+use crate::clock::{Clock, HOUR, MINUTE, Millis, SECOND};
 use crate::domain::phone::Phone;
 
 /// Messages that are remembered; older ones are forgotten.
@@ -30,6 +30,19 @@ pub struct Sent {
     pub at: Millis,
     /// When, by the wall clock.
     pub wall: Millis,
+}
+
+impl Sent {
+    /// A message that was handed over just now, with this outcome.
+    pub fn new(message: &Message, outcome: &Outcome, clock: &Clock) -> Self {
+        Self {
+            reference: message.reference.clone(),
+            message_id: outcome.message_id.clone(),
+            phone: message.phone.clone(),
+            at: clock.now(),
+            wall: clock.wall(),
+        }
+    }
 }
 
 struct Watched {

@@ -37,12 +37,24 @@ pub fn word(value: &Value, length_max: usize) -> Option<String> {
     text_of(value).filter(|text| (1..=length_max).contains(&text.len()) && text.bytes().all(plain))
 }
 
+/// The carrier's code in a receipt.
+pub fn carriers_code(code: Option<&Value>) -> String {
+    code.and_then(|code| word(code, 32)).unwrap_or_else(|| "garbled".to_owned())
+}
+
 /// A vendor's code that is made of words, such as `isv.BUSINESS_LIMIT_CONTROL`. Digits have no
 /// place in one: they could be a phone's or a code's.
 pub fn code_word(value: &Value) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphabetic() || b"._".contains(&byte);
     let text = value.as_str()?;
     ((1..=96).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+/// What stands in an element of XML, where a vendor answers in it. That much does for answers
+/// without attributes and repetitions.
+pub fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
 }
 
 /// The class of a refusal that only its HTTP status tells something about.

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use super::codes::Entry;
 use super::kind::{self, Given, Kind, Maker, Misfit, Param};
-use super::wire::{text_of, unknown, word};
+use super::wire::{element, text_of, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport, wire};
 use crate::clock::{Clock, Millis};
 
@@ -364,12 +364,8 @@ impl Reply {
 /// format that says "sent" must not be taken for silence, or a second message goes out.
 fn xml_answer(text: &str) -> Option<Value> {
     let whole = text.starts_with('<') && text.ends_with("</Response>");
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
-    };
-    let code = element("statusCode").filter(|_| whole)?;
-    let id = element("smsMessageSid");
+    let code = element(text, "statusCode").filter(|_| whole)?;
+    let id = element(text, "smsMessageSid");
     Some(serde_json::json!({ "statusCode": code, "templateSMS": { "smsMessageSid": id } }))
 }
 

@@ -49,13 +49,12 @@ fn addresses(url: &str) -> Vec<String> {
     let Some((scheme, rest)) = url.split_once("://") else { return addresses };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
-        Some((host, _)) => addresses.push(format!("{scheme}://{host}{path}")),
-        None => {
-            let port = if scheme == "https" { 443 } else { 80 };
-            addresses.push(format!("{scheme}://{authority}:{port}{path}"));
-        }
-    }
+    let with_port = authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    let usual = if scheme == "https" { 443 } else { 80 };
+    addresses.push(match with_port {
+        Some((host, _)) => format!("{scheme}://{host}{path}"),
+        None => format!("{scheme}://{authority}:{usual}{path}"),
+    });
     addresses
 }
 
