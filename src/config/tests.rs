@@ -107,7 +107,7 @@ fn a_secret_may_be_a_file() {
 }
 
 /// A table of each kind that takes settings, whole.
-const WHOLE: [(&str, &str); 6] = [
+const WHOLE: [(&str, &str); 7] = [
     ("yuntongxun", "account_sid = \"a\"\nauth_token = \"t\"\napp_id = \"b\""),
     (
         "aliyun",
@@ -121,6 +121,7 @@ const WHOLE: [(&str, &str); 6] = [
          from = \"+15005550006\"",
     ),
     ("vonage", "api_key = \"a\"\napi_secret = \"s\"\nfrom = \"AcmeInc\""),
+    ("aws", "access_key_id = \"A\"\nsecret_access_key = \"s\"\nregion = \"us-east-1\""),
     (
         "webhook",
         "base_url = \"http://127.0.0.1:9/x\"\nformat = \"form\"\n\

@@ -10,17 +10,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
-use super::{Message, Provider, aliyun, tencent, twilio, vonage, webhook, yuntongxun};
+use super::{Message, Provider, aliyun, aws, tencent, twilio, vonage, webhook, yuntongxun};
 use crate::clock::Clock;
 
 /// Every kind. A new one is a file, a line here, a section in `docs/providers.md`, and its
 /// vectors.
-pub const KINDS: [&Kind; 7] = [
+pub const KINDS: [&Kind; 8] = [
     &yuntongxun::KIND,
     &aliyun::KIND,
     &tencent::KIND,
     &twilio::KIND,
     &vonage::KIND,
+    &aws::KIND,
     &webhook::KIND,
     &simulated::KIND,
 ];

@@ -2,6 +2,7 @@
 //! translates a [`Message`] into a request, and every answer (or silence) into an [`Outcome`].
 
 pub mod aliyun;
+pub mod aws;
 pub mod codes;
 pub mod kind;
 pub mod signing;
