@@ -141,6 +141,12 @@ impl Phone {
         self.0.strip_prefix("+86").filter(|digits| digits.len() == 11)
     }
 
+    /// The number as most Chinese vendors want it: national digits in the mainland, otherwise the
+    /// country's code and the number, without `+`.
+    pub fn vendors(&self) -> String {
+        self.mainland().unwrap_or_else(|| self.0.trim_start_matches('+')).to_owned()
+    }
+
     /// The number with its middle hidden, for people and logs: `+86138****8000`.
     pub fn masked(&self) -> String {
         let length = self.0.len();

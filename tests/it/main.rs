@@ -10,6 +10,7 @@ mod hostile;
 mod kills;
 mod native_door;
 mod races;
+mod receipts;
 mod recorder;
 mod secrets;
 mod seed_door;

@@ -39,7 +39,9 @@ pub enum OpenError {
         marker: PathBuf,
     },
     /// It was written by a release whose tables have another form.
-    #[error("{0}: written in form {1}, and this release reads form {FORM}; start one that wrote it")]
+    #[error(
+        "{0}: written in form {1}, and this release reads form {FORM}; start one that wrote it"
+    )]
     OtherForm(PathBuf, i64),
     /// It is damaged or cannot be written.
     #[error("{0}")]
