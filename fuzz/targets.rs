@@ -250,8 +250,11 @@ fn doors() -> Doors {
         param: said("5006"),
         server: said("5000"),
     };
-    let shop =
-        Tenant { id: TENANT.to_owned(), origins: vec![said("https://shop.example")], challenge_always: false };
+    let shop = Tenant {
+        id: TENANT.to_owned(),
+        origins: vec![said("https://shop.example")],
+        challenge_always: false,
+    };
     let mut tenants = Tenants::default();
     assert!(tenants.add(shop, SECRET_KEY, Some("pk_shop_public")));
     let loopback = "127.0.0.0/8".parse().expect("it is a network");
