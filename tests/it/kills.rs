@@ -155,6 +155,13 @@ fn times(name: &str, usual: u32) -> u32 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
+/// A line now and then, while somebody watches a long run.
+fn progress(promise: &str, kill: u32, kills: u32, accepted: usize) {
+    if kill.is_multiple_of(20) {
+        eprintln!("{promise}: {kill} of {kills} kills, {accepted} accepted");
+    }
+}
+
 async fn wait_for(millis: std::ops::Range<u64>) {
     let millis = millis.start + below(millis.end - millis.start);
     tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -171,9 +178,10 @@ async fn no_kill_loses_an_accepted_message_or_sends_one_twice() {
     });
     let mut world = World::start(&config(&[recorder.table("main")])).await;
     let load = Load::start(&world, 200, 8, Duration::from_millis(20));
-    for _ in 0..kills {
+    for kill in 1..=kills {
         wait_for(20..500).await;
         world.restart().await; // kills it first
+        progress("P6, P7", kill, kills, load.count());
     }
     let before_the_last = load.count();
     wait_for(20..500).await;
@@ -237,6 +245,7 @@ async fn no_kill_brings_back_a_used_code_an_image_or_a_turn() {
     let mut world = World::start(&config(&[recorder.table("main")])).await;
     let load = Load::start(&world, 203, 3, Duration::from_millis(20));
     for round in 0..kills {
+        progress("P9", round, kills, load.count());
         if round % 3 == 2 {
             a_spent_image_stays_spent(&mut world, &recorder, round).await;
         } else {
