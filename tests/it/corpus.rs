@@ -1,5 +1,6 @@
 //! P5, P15: what the fuzzer runs, and what it once found, on every check: each committed input and
-//! some neighbours of it, by seed (`just fuzz` searches further).
+//! some neighbours of it, by seed (`just fuzz` searches further). `NEIGHBOURS` says how many for
+//! each target, usually 2 000, and `SEED` which.
 
 use std::path::Path;
 
@@ -9,10 +10,13 @@ use countersign::chance::{Chance, SeededChance};
 #[expect(unreachable_pub, reason = "for the fuzzer this file is a library")]
 mod targets;
 
-/// Inputs made of each target's committed ones.
-const NEIGHBOURS: u64 = 2000;
 /// Bytes that mean something to somebody.
 const TELLING: &[u8] = b"\0\n\r\"'{}[]<>,;:+-()&%/\\=~ 0189aZ\x7f\x80\xe2\xff";
+
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is not configuration")]
+fn times(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+}
 
 /// The committed inputs of a target, in the order of their names.
 fn inputs(target: &str) -> Vec<Vec<u8>> {
@@ -52,16 +56,18 @@ fn run(name: &str, target: fn(&[u8]), input: &[u8]) {
 
 #[test]
 fn no_input_that_the_fuzzer_has_breaks_anything() {
+    let (neighbours, seed) = (times("NEIGHBOURS", 2000), times("SEED", 41));
     for (name, target) in targets::ALL {
         let inputs = inputs(name);
         assert!(!inputs.is_empty(), "fuzz/seeds/{name} is empty");
         for input in &inputs {
             run(name, target, input);
         }
-        let mut chance = SeededChance(41);
-        for _ in 0..NEIGHBOURS {
+        let mut chance = SeededChance(seed);
+        for _ in 0..neighbours {
             run(name, target, &neighbour(&inputs, &mut chance));
         }
+        eprintln!("{name}: {} inputs and {neighbours} neighbours", inputs.len());
     }
 }
 

@@ -157,7 +157,7 @@ fn times(name: &str, usual: u32) -> u32 {
 
 /// A line now and then, while somebody watches a long run.
 fn progress(promise: &str, kill: u32, kills: u32, accepted: usize) {
-    if kill.is_multiple_of(20) {
+    if kill > 0 && kill.is_multiple_of(20) {
         eprintln!("{promise}: {kill} of {kills} kills, {accepted} accepted");
     }
 }

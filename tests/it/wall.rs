@@ -156,6 +156,7 @@ async fn no_jump_of_the_wall_clock_prolongs_a_code_or_shortens_a_gap() {
     }
     // To the end: a clock that is a day behind does not prolong, one a day ahead does not shorten.
     let (first, last) = (&live[0], &live[live.len() - 1]);
+    eprintln!("P14: all jumps after {:?}", first.asked.elapsed());
     tokio::time::sleep(NEARLY.saturating_sub(first.asked.elapsed())).await;
     set(&world, 86_400);
     let refused = again(&world, first).await.0;
