@@ -6,17 +6,14 @@ use std::path::Path;
 
 use countersign::chance::{Chance, SeededChance};
 
+use crate::world::times;
+
 #[path = "../../fuzz/targets.rs"]
 #[expect(unreachable_pub, reason = "for the fuzzer this file is a library")]
 mod targets;
 
 /// Bytes that mean something to somebody.
 const TELLING: &[u8] = b"\0\n\r\"'{}[]<>,;:+-()&%/\\=~ 0189aZ\x7f\x80\xe2\xff";
-
-#[expect(clippy::disallowed_methods, reason = "how long a test runs is not configuration")]
-fn times(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
-}
 
 /// The committed inputs of a target, in the order of their names.
 fn inputs(target: &str) -> Vec<Vec<u8>> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::recorder::{Answer, Call, Recorder, below, config, end, timeline};
-use crate::world::{World, body, mobile};
+use crate::world::{World, body, mobile, times};
 
 /// The most time between acceptance and the last call to a provider.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -148,11 +148,6 @@ pub(crate) fn judge(
         by_mobile.len(),
         calls.len()
     )
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long a test runs is not configuration")]
-fn times(name: &str, usual: u32) -> u32 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
 /// A line now and then, while somebody watches a long run.

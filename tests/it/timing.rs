@@ -9,7 +9,7 @@ use std::time::Instant;
 use countersign::chance::{Chance, SeededChance};
 use countersign::domain::code::CodeDigest;
 
-use crate::world::{USUAL, World, body, mobile};
+use crate::world::{USUAL, World, body, mobile, times};
 
 /// The least |t| that counts as a difference: by chance it comes once in 150 000 times.
 const T_MAX: f64 = 4.5;
@@ -20,11 +20,6 @@ const ROUNDS: usize = 3;
 const BATCH: usize = 32;
 /// Hexadecimal digits of a digest.
 const DIGITS: usize = 64;
-
-#[expect(clippy::disallowed_methods, reason = "how long a test runs is not configuration")]
-fn times(name: &str, usual: usize) -> usize {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
-}
 
 /// Count, mean and variance of a sample, gathered in one pass (Welford).
 #[derive(Clone, Copy, Default)]

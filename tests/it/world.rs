@@ -1,9 +1,11 @@
 //! A server of our own for each test: the real binary on a free port, its store in a temporary
 //! folder, ended by its own process id.
 
+use std::fmt::Debug;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -222,6 +224,12 @@ impl Drop for World {
 pub(crate) async fn body(response: Response) -> Value {
     let text = response.text().await.unwrap();
     serde_json::from_str(&text).unwrap_or(Value::Null)
+}
+
+/// How much a test does: as usual, unless this environment variable says otherwise.
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is not configuration")]
+pub(crate) fn times<N: FromStr<Err: Debug>>(name: &str, usual: N) -> N {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
 /// A mainland mobile number that exists, and no other test's: each test takes its own `series`
