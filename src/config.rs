@@ -94,6 +94,12 @@ impl Config {
         Self::resolve(typed)
     }
 
+    /// Reads and resolves the defaults and this text alone.
+    pub fn parse(text: &str) -> Result<Self, Mistakes> {
+        let typed = layers::read(text, std::iter::empty());
+        typed.map_err(|mistake| Mistakes(vec![mistake])).and_then(Self::resolve)
+    }
+
     fn resolve(typed: Typed) -> Result<Self, Mistakes> {
         let mut wrong = Vec::new();
         let mut check = |holds: bool, mistake: String| {

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod browser;
+mod corpus;
 mod doctor;
 mod drain;
+mod examples;
 mod failing;
 mod flood;
 mod hostile;
@@ -15,5 +17,7 @@ mod recorder;
 mod secrets;
 mod seed_door;
 mod tidy;
+mod timing;
 mod token;
+mod wall;
 mod world;
