@@ -185,8 +185,8 @@ async fn credentials(
     };
     match tried {
         Ok(more) => {
-            let told = "it knows the credentials (the template shows in send-test)";
-            Report::good(&what, &format!("{told}{more}"));
+            let template = "whether the template fits shows when send-test sends a message";
+            Report::good(&what, &format!("it knows the credentials{more} ({template})"));
         }
         Err(Told::Outcome(outcome)) => {
             let hint = configured.explain(&outcome.vendor_code).unwrap_or_default();
