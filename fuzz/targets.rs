@@ -21,14 +21,13 @@ use countersign::http::auth::{Tenant, Tenants};
 use countersign::http::client_ip::{Peer, TrustedProxies};
 use countersign::http::{Codes, Dev, Doors, Inner, SeedSettings, Settings, router};
 use countersign::keys::{self, Keys};
+use countersign::providers::kind::Parts;
 use countersign::providers::simulated::Simulator;
-use countersign::providers::yuntongxun::{self, Yuntongxun};
-use countersign::providers::{Provider, Providers, transport};
+use countersign::providers::{Provider, Providers, Pushed, transport};
 use countersign::store::Store;
 use countersign::store::memory::MemoryStore;
 use countersign::verifier::Verifier;
 use http_body_util::BodyExt;
-use secrecy::SecretString;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
@@ -135,25 +134,73 @@ pub fn client_ip(input: &[u8]) {
     }
 }
 
+/// A provider of each kind that something may be pushed to.
+const PROVIDERS: &str = r#"
+[[providers]]
+name = "yuntongxun"
+kind = "yuntongxun"
+account_sid = "sid"
+auth_token = "token"
+app_id = "app"
+[[providers]]
+name = "aliyun"
+kind = "aliyun"
+access_key_id = "id"
+access_key_secret = "secret"
+sign_name = "shop"
+template_code = "SMS_1"
+template_params = { code = "code", time = "minutes" }
+[[providers]]
+name = "tencent"
+kind = "tencent"
+secret_id = "id"
+secret_key = "key"
+sdk_app_id = "1"
+template_id = "2"
+[[providers]]
+name = "twilio"
+kind = "twilio"
+account_sid = "AC00000000000000000000000000000001"
+auth_token = "token"
+from = "+15005550006"
+[[providers]]
+name = "vonage"
+kind = "vonage"
+api_key = "key"
+api_secret = "secret"
+from = "Acme"
+[[providers]]
+name = "webhook"
+kind = "webhook"
+base_url = "http://127.0.0.1:9/send"
+format = "form"
+signing_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+body = { to = "{phone}", text = "{text}" }
+"#;
+
 /// What a provider pushes (or somebody who found its path): read, or passed over.
 pub fn receipts(input: &[u8]) {
-    static PROVIDER: OnceLock<Yuntongxun> = OnceLock::new();
-    let provider = PROVIDER.get_or_init(|| {
-        let settings = yuntongxun::Settings {
-            name: "main".to_owned(),
-            base_url: "http://127.0.0.1:9".to_owned(),
-            account_sid: "sid".to_owned(),
-            auth_token: SecretString::from("token"),
-            app_id: "app".to_owned(),
-            template_id: "1".to_owned(),
+    static KINDS: OnceLock<Vec<Arc<dyn Provider>>> = OnceLock::new();
+    let kinds = KINDS.get_or_init(|| {
+        let config = Config::parse(PROVIDERS).unwrap_or_else(|wrong| panic!("{:?}", wrong.0));
+        let parts = Parts {
+            client: transport::client().expect("a client needs nothing from outside"),
+            clock: Clock::manual(NOW),
+            simulator: Arc::default(),
+            receipts_url: Some(format!("{URL}/receipts/one/secret")),
         };
-        let client = transport::client().expect("a client needs nothing from outside");
-        Yuntongxun::new(settings, client, Clock::manual(NOW))
+        config.providers.iter().map(|provider| provider.make(&parts)).collect()
     });
-    let read = provider.read_receipts(input);
     let size = |text: &str| text.len() <= input.len();
-    assert!(read.len() <= input.len(), "more receipts than bytes");
-    assert!(read.iter().all(|receipt| size(&receipt.reference) && size(&receipt.message_id)));
+    for provider in kinds {
+        let pushed = Pushed { url: URL, headers: &HeaderMap::new(), body: input };
+        let read = provider.read_receipts(&pushed);
+        let signs = ["twilio", "webhook"].contains(&provider.name());
+        assert!(!signs || read.is_none(), "{} took an unsigned push", provider.name());
+        let receipts = read.map(|read| read.receipts).unwrap_or_default();
+        assert!(receipts.len() <= input.len(), "more receipts than bytes");
+        assert!(receipts.iter().all(|one| size(&one.reference) && size(&one.message_id)));
+    }
 }
 
 /// A configuration file: resolved, or told what is wrong with it.
@@ -251,6 +298,7 @@ fn doors() -> Doors {
         server: said("5000"),
     };
     let shop = Tenant {
+        purposes: vec!["login".to_owned()],
         id: TENANT.to_owned(),
         origins: vec![said("https://shop.example")],
         challenge_always: false,

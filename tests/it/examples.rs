@@ -8,12 +8,13 @@ use std::process::{Command, Output, Stdio};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::chance::OsChance;
 use countersign::clock::{Clock, MINUTE, SECOND};
 use countersign::domain::token::{Claims, Proof};
 use countersign::keys::{self, Ring};
 use countersign::signer;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -114,16 +115,18 @@ fn claims(issuer: &str, tenant: &str, purpose: &str, ago: i64) -> Claims {
 /// The same claims under another key of the same name.
 fn signed_by_another(claims: &Claims, kid: &str) -> String {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-    let key = EncodingKey::from_ed_der(pair.to_pkcs8().unwrap().as_ref());
-    let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::EdDSA) };
-    jsonwebtoken::encode(&header, claims, &key).unwrap()
+    let head = part(&json!({"alg": "EdDSA", "typ": "JWT", "kid": kid}));
+    let signed = format!("{head}.{}", part(&serde_json::to_value(claims).unwrap()));
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes())))
+}
+
+fn part(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
 /// The same claims under no key at all.
 fn unsigned(token: &str, kid: &str) -> String {
-    use base64::Engine;
-    let header = json!({"alg": "none", "typ": "JWT", "kid": kid}).to_string();
-    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header);
+    let header = part(&json!({"alg": "none", "typ": "JWT", "kid": kid}));
     format!("{header}.{}.", token.split('.').nth(1).unwrap())
 }
 
