@@ -1,5 +1,6 @@
 //! The wiring: what is built out of a configuration, what runs, and how it stops.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +18,10 @@ use crate::clock::{Clock, DAY, Millis};
 use crate::config::{Config, ProviderConfig, StoreConfig};
 use crate::dispatcher::{Dispatcher, HANDOFFS_MAX};
 use crate::http::auth::Tenants;
-use crate::http::{self, Dev, Doors};
+use crate::http::{self, Dev, Doors, receipts};
 use crate::keys::{self, Keys, Ring};
-use crate::providers::simulated::{Simulated, Simulator};
-use crate::providers::yuntongxun::Yuntongxun;
+use crate::providers::kind::Parts;
+use crate::providers::simulated::Simulator;
 use crate::providers::{Provider, Providers, transport};
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
@@ -59,7 +60,7 @@ impl App {
         }
         let keys = Keys::new(ring);
         let simulator = Arc::new(Simulator::default());
-        let providers = providers(&config, &simulator, &clock)?;
+        let providers = providers(&config, &simulator, &clock, &keys.ring())?;
         let (sender, handoffs) = mpsc::channel(HANDOFFS_MAX);
         let verifier = Verifier::new(
             Arc::clone(&store),
@@ -70,7 +71,8 @@ impl App {
             sender,
         );
         let dispatcher =
-            Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers));
+            Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
+                .with_last_line(config.last_line.clone());
         let settings = settings(&config, simulator);
         let (verbs, metrics_handle) = (verifier.clone(), metrics.clone());
         let inner =
@@ -177,31 +179,32 @@ fn providers(
     config: &Config,
     simulator: &Arc<Simulator>,
     clock: &Clock,
+    ring: &Ring,
 ) -> anyhow::Result<Providers> {
     let client = transport::client()?;
-    let provider = |config: &ProviderConfig| -> Arc<dyn Provider> {
-        match config {
-            ProviderConfig::Simulated { name } => {
-                Arc::new(Simulated::new(name.clone(), Arc::clone(simulator), clock.clone()))
-            }
-            ProviderConfig::Yuntongxun(settings) => {
-                Arc::new(Yuntongxun::new(settings.clone(), client.clone(), clock.clone()))
-            }
-        }
+    let make = |configured: &ProviderConfig| {
+        let receipts_url = reachable(&config.public_url)
+            .then(|| receipts::url(&config.public_url, ring, configured.name()));
+        let (client, clock) = (client.clone(), clock.clone());
+        configured.make(&Parts { client, clock, simulator: Arc::clone(simulator), receipts_url })
     };
-    Ok(config.providers.iter().map(provider).collect())
+    Ok(config.providers.iter().map(make).collect())
+}
+
+/// Whether others may reach this URL. Vendors refuse a message whose receipts would go to a
+/// loopback address.
+fn reachable(url: &str) -> bool {
+    let host = reqwest::Url::parse(url).ok();
+    let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
 }
 
 /// One provider by itself, for `send-test` and `doctor`.
 pub fn provider(config: &ProviderConfig, clock: &Clock) -> anyhow::Result<Arc<dyn Provider>> {
-    Ok(match config {
-        ProviderConfig::Simulated { name } => {
-            Arc::new(Simulated::new(name.clone(), Arc::default(), clock.clone()))
-        }
-        ProviderConfig::Yuntongxun(settings) => {
-            Arc::new(Yuntongxun::new(settings.clone(), transport::client()?, clock.clone()))
-        }
-    })
+    let (client, clock) = (transport::client()?, clock.clone());
+    let parts = Parts { client, clock, simulator: Arc::default(), receipts_url: None };
+    Ok(config.make(&parts))
 }
 
 fn settings(config: &Config, simulator: Arc<Simulator>) -> http::Settings {

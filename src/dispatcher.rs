@@ -27,7 +27,7 @@ use crate::domain::policy::CALL_MAX;
 use crate::domain::sends::{self, Sends};
 use crate::domain::verification::Unwanted;
 use crate::keys::{Keys, Use};
-use crate::message;
+use crate::message::{self, LastLine};
 use crate::providers::{Message, Providers};
 use crate::store::{Store, StoreError, transact, transact_once};
 use crate::verifier::records::{self, PhoneName};
@@ -58,6 +58,7 @@ pub struct Dispatcher {
     clock: Clock,
     keys: Keys,
     providers: Providers,
+    last_line: LastLine,
     calls: Arc<Semaphore>,
     tracker: TaskTracker,
 }
@@ -66,7 +67,14 @@ impl Dispatcher {
     /// A dispatcher over these providers, in the order of failover.
     pub fn new(store: Arc<dyn Store>, clock: Clock, keys: Keys, providers: Providers) -> Self {
         let (calls, tracker) = (Arc::new(Semaphore::new(CALLS_MAX)), TaskTracker::new());
-        Self { store, clock, keys, providers, calls, tracker }
+        let last_line = LastLine::default();
+        Self { store, clock, keys, providers, last_line, calls, tracker }
+    }
+
+    /// The same with something in the last line of texts.
+    #[must_use]
+    pub fn with_last_line(self, last_line: LastLine) -> Self {
+        Self { last_line, ..self }
     }
 
     /// Works until it is stopped, then finishes the calls under way.
@@ -245,7 +253,7 @@ impl Dispatcher {
         let opened = self.keys.ring().open(Use::Sealing, Letter::PURPOSE, &claim.letter)?;
         let letter: Letter = serde_json::from_slice(&opened).ok()?;
         let (phone, code) = (Phone::from_e164(&letter.phone)?, Code::parse(&letter.code)?);
-        let text = message::text(&letter.locale, &code, letter.minutes);
+        let text = message::text(&letter.locale, &code, letter.minutes, &self.last_line);
         Some(Message { phone, code, minutes: letter.minutes, text, reference: id.to_string() })
     }
 

@@ -20,7 +20,10 @@ const COUNTERS: [(&str, &str); 8] = [
     ("countersign_checks_total", "Checks, by outcome: approved, wrong, or the refusal"),
     ("countersign_tries_total", "Calls to providers, by provider and class of outcome"),
     ("countersign_deliveries_total", "Settled deliveries, by provider and outcome"),
-    ("countersign_receipts_total", "Receipts pushed by providers, taken or ignored"),
+    (
+        "countersign_receipts_total",
+        "Receipts pushed by providers: taken, ignored, or not signed by them",
+    ),
 ];
 
 /// The histograms, with what they measure.

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::send_test::chosen_hint;
 use crate::app;
 use crate::chance::OsChance;
 use crate::clock::{Clock, MINUTE};
 use crate::config::{Config, ProviderConfig, StoreConfig};
-use crate::domain::outcome::Receipt;
+use crate::domain::outcome::{Outcome, Receipt};
 use crate::keys::{self, Keys};
+use crate::providers::Provider;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Commit, Key, Store, StoreError, TRIAL, Write};
@@ -60,7 +60,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     };
     let verifier = opened.zip(keys).map(|(store, keys)| verifier(config, store, keys));
     for configured in &config.providers {
-        template(configured);
+        caution(configured);
         credentials(configured, &clock, verifier.as_ref(), &mut report).await;
     }
     anyhow::ensure!(report.failures == 0, "{} of these would fail", report.failures);
@@ -168,29 +168,14 @@ fn key_file(config: &Config, clock: &Clock, report: &mut Report) -> Option<Keys>
     Some(Keys::new(ring))
 }
 
-/// What cannot be seen without sending is said, too.
-fn template(configured: &ProviderConfig) {
-    let what = format!("provider {}", configured.name());
-    match configured {
-        ProviderConfig::Yuntongxun(settings) if settings.template_id == "1" => Report::warn(
-            &what,
-            "template 1 is the vendor's test template, which reaches only numbers registered as \
-             test numbers: set template_id to an approved one of your own before going live",
-        ),
-        ProviderConfig::Yuntongxun(settings) => Report::good(
-            &what,
-            &format!(
-                "template {}: whether it is approved, is of this application and takes code and \
-                 minutes shows only when a message is sent (send-test)",
-                settings.template_id
-            ),
-        ),
-        ProviderConfig::Simulated { .. } => Report::warn(&what, "simulated: nobody gets a message"),
+fn caution(configured: &ProviderConfig) {
+    if let Some(told) = configured.caution() {
+        Report::warn(&format!("provider {}", configured.name()), told);
     }
 }
 
-/// Tries the credentials by asking for receipts. The provider gives each of them once, so they are
-/// written down as the server would; where that cannot be done, nothing is asked.
+/// Tries the credentials. Whether a template is approved and fits shows only when a message is
+/// sent.
 async fn credentials(
     configured: &ProviderConfig,
     clock: &Clock,
@@ -198,29 +183,48 @@ async fn credentials(
     report: &mut Report,
 ) {
     let what = format!("provider {}", configured.name());
-    let Some(verifier) = verifier else {
-        let told = "not asked, since its receipts could not be written down here; a running \
-                    server asks every two seconds and logs what it is refused";
-        return Report::warn(&what, told);
-    };
-    let pulled = match app::provider(configured, clock) {
-        Ok(provider) => provider.pull_receipts().await,
+    let provider = match app::provider(configured, clock) {
+        Ok(provider) => provider,
         Err(error) => return report.bad(&what, &error.to_string()),
     };
-    match pulled {
-        Ok(receipts) => match write_down(verifier, receipts).await {
-            Ok(0) => Report::good(&what, "it knows the credentials"),
-            Ok(count) => {
-                let told = format!("it knows the credentials; {count} receipts were written down");
-                Report::good(&what, &told);
+    let tried = match provider.try_credentials().await {
+        Ok(true) => Ok(String::new()),
+        Ok(false) => match verifier {
+            Some(verifier) => ask_for_receipts(provider.as_ref(), verifier).await,
+            None => {
+                let told = "not asked: only asking for receipts would tell, and they could not be \
+                            written down here; a running server asks every two seconds and logs \
+                            what it is refused";
+                return Report::warn(&what, told);
             }
-            Err(error) => report.bad(&what, &format!("its receipts are lost: {error}")),
         },
-        Err(outcome) => {
-            let hint = chosen_hint(configured.kind(), &outcome.vendor_code).unwrap_or_default();
+        Err(outcome) => Err(Told::Outcome(outcome)),
+    };
+    match tried {
+        Ok(more) => {
+            let template = "whether the template fits shows when send-test sends a message";
+            Report::good(&what, &format!("it knows the credentials{more} ({template})"));
+        }
+        Err(Told::Outcome(outcome)) => {
+            let hint = configured.explain(&outcome.vendor_code).unwrap_or_default();
             let told = format!("{} — {} {hint}", outcome.class, outcome.class.advice());
             report.bad(&what, &told);
         }
+        Err(Told::Lost(error)) => report.bad(&what, &format!("its receipts are lost: {error}")),
+    }
+}
+
+enum Told {
+    Outcome(Outcome),
+    Lost(StoreError),
+}
+
+/// The provider gives each receipt once, so they are written down as the server would.
+async fn ask_for_receipts(provider: &dyn Provider, verifier: &Verifier) -> Result<String, Told> {
+    let receipts = provider.pull_receipts().await.map_err(Told::Outcome)?;
+    match write_down(verifier, receipts).await.map_err(Told::Lost)? {
+        0 => Ok(String::new()),
+        count => Ok(format!("; {count} receipts were written down")),
     }
 }
 

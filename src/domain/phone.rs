@@ -141,6 +141,12 @@ impl Phone {
         self.0.strip_prefix("+86").filter(|digits| digits.len() == 11)
     }
 
+    /// The number as most Chinese vendors want it: national digits in the mainland, otherwise the
+    /// country's code and the number, without `+`.
+    pub fn vendors(&self) -> String {
+        self.mainland().unwrap_or_else(|| self.0.trim_start_matches('+')).to_owned()
+    }
+
     /// The number with its middle hidden, for people and logs: `+86138****8000`.
     pub fn masked(&self) -> String {
         let length = self.0.len();
@@ -198,11 +204,14 @@ mod tests {
             "008613800138000",
             "0086 138 0013 8000",
             "013800138000",
+            "86013800138000",
+            "+86013800138000",
             "１３８００１３８０００",
             "＋８６１３８００１３８０００",
             "+86\u{a0}138\u{a0}0013\u{a0}8000",
             " 13800138000 ",
             "138-0013-8000",
+            "13８００１３８０００",
             "𝟏𝟑𝟖𝟎𝟎𝟏𝟑𝟖𝟎𝟎𝟎",
             "1795113800138000",
         ];
@@ -219,6 +228,7 @@ mod tests {
             "+",
             "()",
             "12345",
+            "13800138000,13811001",
             "13800138000,13811001000",
             "13800138000;13811001000",
             "13800138000|13811001000",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
 
-use crate::world::{USUAL, World};
+use crate::world::{USUAL, World, times};
 
 /// How much more memory the server may hold after the flood, in KiB.
 const GROWTH_MAX: u64 = 32 * 1024;
@@ -66,9 +66,8 @@ async fn fetch(world: &World, prefix: &'static str, images: u32) {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "the size of the test is set from outside")]
 async fn a_flood_of_pictures_stores_nothing_and_memory_stays_flat() {
-    let images = std::env::var("IMAGES").map_or(20_000, |images| images.parse().unwrap());
+    let images = times("IMAGES", 20_000);
     let world = World::start(USUAL).await;
     fetch(&world, "first", 500).await;
     let before = (rows(&world), size(&world), resident(world.pid()));

@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::world::{USUAL, World, body, mobile};
+use crate::world::{USUAL, World, body, mobile, times};
 
 /// Requests under way at once, each on a connection of its own.
 const AT_ONCE: u32 = 256;
 
 /// How many requests a race has.
-#[expect(clippy::disallowed_methods, reason = "the size of a race is the caller's to choose")]
 fn race() -> u32 {
-    std::env::var("RACE").ok().map_or(10_000, |count| count.parse().unwrap())
+    times("RACE", 10_000)
 }
 
 /// Does the same `count` times, with its number, as many at once as there may be; the first ones
