@@ -20,19 +20,15 @@ bench *options:
 captcha-attack *options:
     bench/captcha/run.sh {{ options }}
 
-# Formats the sources.
-fmt:
-    cargo fmt
+# What comes in from outside, byte by byte: each fuzz target for so long, or those named.
+fuzz seconds="60" *targets:
+    fuzz/run {{ seconds }} {{ targets }}
 
 # Writes docs/openapi.json anew, from the handlers.
 openapi:
     mkdir -p target
     cargo run --locked --quiet -- openapi > target/openapi.json
     cp target/openapi.json docs/openapi.json
-
-# The documentation of the code, in the browser.
-docs:
-    cargo doc --locked --no-deps --document-private-items --open
 
 # One binary that needs nothing on the machine it runs on.
 static:

@@ -213,6 +213,9 @@ ttl_seconds = {code_seconds}
 [limits]
 address_per_hour = 1000000000
 
+[log]
+filter = "warn"
+
 [seed_api]
 enabled = true
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
@@ -202,15 +203,20 @@ class Http:
             self.socket = None
 
     def one(self, line):
-        """A line as in replay.lua; (status, body). Opens the connection again when the other side closed it."""
+        """A line as in replay.lua; (status, body). A server closes a connection that rests for seconds: it is opened again."""
         path, _, form = line.partition("\t")
         head = f"{'POST' if form else 'GET'} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         if form:
             head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n"
-        if self.socket is None:
+        if self.socket is None or self.closed_by_server():
+            self.close()
             self.connect()
         self.socket.sendall(f"{head}\r\n{form}".encode())
         return self.read()
+
+    def closed_by_server(self):
+        """Nothing is owed between two requests, so whatever can be read is the end (or a 408, which is followed by it)."""
+        return bool(select.select([self.socket], [], [], 0)[0])
 
     def many(self, paths, batch=50):
         """The bodies for all paths, in order, `batch` at a time on the wire. On a fresh connection: a server closes one that rests for seconds."""

@@ -1,5 +1,7 @@
 //! The wiring: what is built out of a configuration, what runs, and how it stops.
 
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +14,26 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance::OsChance;
-use crate::clock::Clock;
-use crate::config::{Config, ProviderConfig};
+use crate::clock::{Clock, DAY, Millis};
+use crate::config::{Config, ProviderConfig, StoreConfig};
 use crate::dispatcher::{Dispatcher, HANDOFFS_MAX};
 use crate::http::auth::Tenants;
-use crate::http::{self, Dev, Doors};
-use crate::keys::{self, Keys};
-use crate::providers::simulated::{Simulated, Simulator};
-use crate::providers::yuntongxun::Yuntongxun;
+use crate::http::{self, Dev, Doors, receipts};
+use crate::keys::{self, Keys, Ring};
+use crate::providers::kind::Parts;
+use crate::providers::simulated::Simulator;
 use crate::providers::{Provider, Providers, transport};
-use crate::store::Store;
+use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Draft, Key, MARK, Store, transact_once};
 use crate::verifier::{Handoff, Verifier};
 
 /// How long requests and calls under way may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(9);
 /// How often the metrics are tidied and the key file is looked at.
 const UPKEEP: Duration = Duration::from_secs(2);
+/// How long a shared store remembers whose keys it is used with, from each start of a node on.
+const MARK_KEPT: Millis = 3650 * DAY;
 
 /// A server that is built and listens, and has not begun.
 pub struct App {
@@ -48,20 +53,14 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server there?", config.listen)
         })?;
-        let used_before = std::fs::metadata(&config.store_path).is_ok_and(|store| store.len() > 0);
-        anyhow::ensure!(
-            !used_before || config.key_path.exists(),
-            "{}: the key file is missing, though the store was used before. Bring it back from a \
-             backup; or, if limits, codes and deliveries may be forgotten, remove the store",
-            config.key_path.display()
-        );
-        let opened = SqliteStore::open(&config.store_path, Clock::resumed)?;
-        let clock = opened.clock();
-        let store: Arc<dyn Store> = Arc::new(opened);
+        let (store, clock) = open(&config).await?;
         let ring = keys::load_or_make(&config.key_path, clock.wall(), &mut OsChance)?;
+        if matches!(config.store, StoreConfig::Redis(..)) {
+            same_keys(&store, &clock, &ring, &config.key_path).await?;
+        }
         let keys = Keys::new(ring);
         let simulator = Arc::new(Simulator::default());
-        let providers = providers(&config, &simulator, &clock)?;
+        let providers = providers(&config, &simulator, &clock, &keys.ring())?;
         let (sender, handoffs) = mpsc::channel(HANDOFFS_MAX);
         let verifier = Verifier::new(
             Arc::clone(&store),
@@ -72,7 +71,8 @@ impl App {
             sender,
         );
         let dispatcher =
-            Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers));
+            Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
+                .with_last_line(config.last_line.clone());
         let settings = settings(&config, simulator);
         let (verbs, metrics_handle) = (verifier.clone(), metrics.clone());
         let inner =
@@ -115,35 +115,96 @@ impl App {
     }
 }
 
+/// Opens the store, with the clock that belongs to it.
+async fn open(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Clock)> {
+    match &config.store {
+        StoreConfig::Embedded(path) => {
+            anyhow::ensure!(!keys_are_lost(config), keys_lost_advice(config));
+            let opened = SqliteStore::open(path, Clock::resumed)?;
+            let clock = opened.clock();
+            Ok((Arc::new(opened), clock))
+        }
+        StoreConfig::Redis(_, settings) => {
+            let clock = Clock::machine();
+            let opened = RedisStore::open((**settings).clone(), clock.clone()).await?;
+            Ok((Arc::new(opened), clock))
+        }
+    }
+}
+
+/// Nodes with different keys would not see each other's limits, so a store that is shared
+/// remembers whose keys it is used with.
+async fn same_keys(
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    ring: &Ring,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let (key, mark) = (Key::new(0, MARK, "keys"), hex::encode(ring.fingerprint("mark", b"")));
+    let kept_until = clock.now() + MARK_KEPT;
+    let ours = transact_once(store, vec![key.clone()], move |draft: &mut Draft| {
+        let known: Option<String> = draft.get(&key)?;
+        let ours = known.is_none_or(|known| known == mark);
+        if ours {
+            draft.put(&key, &mark, kept_until);
+        }
+        Ok(ours)
+    });
+    anyhow::ensure!(
+        ours.await?,
+        "{}: other nodes use this store with other keys. Copy the key file of one of them to here",
+        file.display()
+    );
+    Ok(())
+}
+
+/// Whether the key file is missing, though the store was used before: a new one would make
+/// nothing of what is in there.
+pub fn keys_are_lost(config: &Config) -> bool {
+    let StoreConfig::Embedded(path) = &config.store else { return false };
+    let used_before = std::fs::metadata(path).is_ok_and(|store| store.len() > 0);
+    used_before && !config.key_path.exists()
+}
+
+/// What to do when the key file is missing.
+pub fn keys_lost_advice(config: &Config) -> String {
+    format!(
+        "{}: the key file is missing, though the store was used before. Bring it back from a \
+         backup; or, if limits, codes and deliveries may be forgotten, remove the store",
+        config.key_path.display()
+    )
+}
+
 fn providers(
     config: &Config,
     simulator: &Arc<Simulator>,
     clock: &Clock,
+    ring: &Ring,
 ) -> anyhow::Result<Providers> {
     let client = transport::client()?;
-    let provider = |config: &ProviderConfig| -> Arc<dyn Provider> {
-        match config {
-            ProviderConfig::Simulated { name } => {
-                Arc::new(Simulated::new(name.clone(), Arc::clone(simulator), clock.clone()))
-            }
-            ProviderConfig::Yuntongxun(settings) => {
-                Arc::new(Yuntongxun::new(settings.clone(), client.clone(), clock.clone()))
-            }
-        }
+    let make = |configured: &ProviderConfig| {
+        let receipts_url = reachable(&config.public_url)
+            .then(|| receipts::url(&config.public_url, ring, configured.name()));
+        let (client, clock) = (client.clone(), clock.clone());
+        configured.make(&Parts { client, clock, simulator: Arc::clone(simulator), receipts_url })
     };
-    Ok(config.providers.iter().map(provider).collect())
+    Ok(config.providers.iter().map(make).collect())
+}
+
+/// Whether others may reach this URL. Vendors refuse a message whose receipts would go to a
+/// loopback address.
+fn reachable(url: &str) -> bool {
+    let host = reqwest::Url::parse(url).ok();
+    let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
 }
 
 /// One provider by itself, for `send-test` and `doctor`.
 pub fn provider(config: &ProviderConfig, clock: &Clock) -> anyhow::Result<Arc<dyn Provider>> {
-    Ok(match config {
-        ProviderConfig::Simulated { name } => {
-            Arc::new(Simulated::new(name.clone(), Arc::default(), clock.clone()))
-        }
-        ProviderConfig::Yuntongxun(settings) => {
-            Arc::new(Yuntongxun::new(settings.clone(), transport::client()?, clock.clone()))
-        }
-    })
+    let (client, clock) = (transport::client()?, clock.clone());
+    let parts = Parts { client, clock, simulator: Arc::default(), receipts_url: None };
+    Ok(config.make(&parts))
 }
 
 fn settings(config: &Config, simulator: Arc<Simulator>) -> http::Settings {

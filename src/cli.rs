@@ -188,7 +188,12 @@ fn dev_in(file: &Path, listen: std::net::SocketAddr) -> anyhow::Result<()> {
 
 fn demo_tenant() -> TenantConfig {
     TenantConfig {
-        tenant: Tenant { id: "demo".to_owned(), origins: vec![], challenge_always: false },
+        tenant: Tenant {
+            id: "demo".to_owned(),
+            origins: vec![],
+            challenge_always: false,
+            purposes: vec!["login".to_owned()],
+        },
         secret_key: "sk_dev_demo".to_owned().into(),
         publishable_key: Some("pk_dev_demo".to_owned()),
     }
@@ -199,7 +204,7 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<()> {
     let from = file.path().map_or("the defaults".to_owned(), |path| path.display().to_string());
     println!("{from}: nothing wrong.\n");
     println!("  listens on   {} as {}", config.listen, config.public_url);
-    println!("  store        {}", config.store_path.display());
+    println!("  store        {}", config.store);
     println!("  keys         {}", config.key_path.display());
     println!("  countries    {:?}", config.phones.countries);
     for provider in &config.providers {

@@ -5,6 +5,8 @@
 //! instead; all that can be found at once are found at once.
 
 mod layers;
+mod providers;
+mod store;
 mod typed;
 
 use std::collections::{BTreeSet, HashSet};
@@ -14,16 +16,18 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use crate::clock::{Millis, SECOND};
-use crate::domain::code::DIGITS;
+use crate::domain::code::{Code, DIGITS};
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
 use crate::http::Codes;
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
-use crate::providers::yuntongxun;
+use crate::message::{self, LastLine};
 
 pub use layers::DEFAULTS;
-use typed::{Typed, TypedProvider, TypedTenant};
+pub use providers::ProviderConfig;
+pub use store::StoreConfig;
+use typed::{Typed, TypedTenant};
 
 /// The configuration, resolved.
 #[derive(Clone)]
@@ -34,8 +38,8 @@ pub struct Config {
     pub public_url: String,
     /// Whose forwarding headers are believed.
     pub proxies: TrustedProxies,
-    /// The embedded store's file.
-    pub store_path: PathBuf,
+    /// Where records live.
+    pub store: StoreConfig,
     /// The key file.
     pub key_path: PathBuf,
     /// Whether the developer's door is open.
@@ -44,6 +48,8 @@ pub struct Config {
     pub phones: PhoneRules,
     /// The numbers in force.
     pub policy: Policy,
+    /// What stands in the last line of texts.
+    pub last_line: LastLine,
     /// The seed's door: its tenant and codes.
     pub seed: Option<(String, Codes)>,
     /// Whether logs are JSON.
@@ -54,36 +60,6 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Who uses the native door.
     pub tenants: Vec<TenantConfig>,
-}
-
-/// A provider, resolved.
-#[derive(Clone)]
-pub enum ProviderConfig {
-    /// Yuntongxun.
-    Yuntongxun(yuntongxun::Settings),
-    /// The simulated one.
-    Simulated {
-        /// Its name.
-        name: String,
-    },
-}
-
-impl ProviderConfig {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Yuntongxun(settings) => &settings.name,
-            Self::Simulated { name } => name,
-        }
-    }
-
-    /// Its kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Yuntongxun(_) => "yuntongxun",
-            Self::Simulated { .. } => "simulated",
-        }
-    }
 }
 
 /// A tenant with its keys.
@@ -120,6 +96,12 @@ impl Config {
         Self::resolve(typed)
     }
 
+    /// Reads and resolves the defaults and this text alone.
+    pub fn parse(text: &str) -> Result<Self, Mistakes> {
+        let typed = layers::read(text, std::iter::empty());
+        typed.map_err(|mistake| Mistakes(vec![mistake])).and_then(Self::resolve)
+    }
+
     fn resolve(typed: Typed) -> Result<Self, Mistakes> {
         let mut wrong = Vec::new();
         let mut check = |holds: bool, mistake: String| {
@@ -140,15 +122,6 @@ impl Config {
                 .to_owned(),
         );
         check(
-            typed.store.kind != "redis",
-            "store.kind: \"redis\" comes in a later release; use \"embedded\"".to_owned(),
-        );
-        check(
-            ["embedded", "redis"].contains(&typed.store.kind.as_str()),
-            format!("store.kind: \"{}\" is not \"embedded\"", typed.store.kind),
-        );
-        check(!typed.store.path.is_empty(), "store.path: name a file".to_owned());
-        check(
             ["text", "json"].contains(&typed.log.format.as_str()),
             format!("log.format: \"{}\" is neither \"text\" nor \"json\"", typed.log.format),
         );
@@ -163,33 +136,37 @@ impl Config {
             .collect();
         let phones = phones(&typed, &mut check);
         let policy = policy(&typed, &mut check);
-        let providers = providers(typed.providers, &mut check);
+        let store = store::resolve(&typed.store, &policy, &mut check);
+        let last_line = last_line(&typed.message, &policy, &mut check);
+        let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let tenants = tenants(typed.tenants, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
         check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
-        if !wrong.is_empty() {
-            return Err(Mistakes(wrong));
-        }
-        let store_path = PathBuf::from(&typed.store.path);
-        let key_path = match typed.keys.file.as_str() {
-            "" => PathBuf::from(format!("{}.keys", typed.store.path)),
-            file => PathBuf::from(file),
-        };
+        let Some(store) = store.filter(|_| wrong.is_empty()) else { return Err(Mistakes(wrong)) };
+        let key_path = key_path(&typed.keys.file, &typed.store.path);
         Ok(Self {
             listen,
             public_url: url,
             proxies: TrustedProxies::new(proxies),
-            store_path,
+            store,
             key_path,
             dev: typed.dev.enabled,
             phones,
             policy,
+            last_line,
             seed: typed.seed_api.enabled.then_some((seed_tenant, typed.seed_api.codes)),
             log_json: typed.log.format == "json",
             log_filter: typed.log.filter,
             providers,
             tenants,
         })
+    }
+}
+
+fn key_path(given: &str, store: &str) -> PathBuf {
+    match given {
+        "" => PathBuf::from(format!("{store}.keys")),
+        file => PathBuf::from(file),
     }
 }
 
@@ -245,43 +222,37 @@ fn policy(typed: &Typed, check: &mut Check<'_>) -> Policy {
     }
 }
 
-fn providers(typed: Vec<TypedProvider>, check: &mut Check<'_>) -> Vec<ProviderConfig> {
+fn last_line(typed: &typed::Message, policy: &Policy, check: &mut Check<'_>) -> LastLine {
+    let (host, hash) = (&typed.web_otp_host, &typed.android_app_hash);
     check(
-        !typed.is_empty(),
-        "providers: none is configured, so nothing could be sent; add a [[providers]] table \
-         (kind = \"yuntongxun\", or \"simulated\" to try things out)"
+        host.is_empty() || hash.is_empty(),
+        "message.android_app_hash: web_otp_host wants the last line, too; give one of them"
             .to_owned(),
     );
-    let mut names = HashSet::new();
-    let mut resolved = Vec::new();
-    for (place, provider) in typed.into_iter().enumerate() {
-        let at = format!("providers[{place}]");
-        check(is_id(&provider.name), format!("{at}.name: 1 to 64 letters, digits, - and _"));
-        let fresh = names.insert(provider.name.clone());
-        check(fresh, format!("{at}.name: \"{}\" is taken already", provider.name));
-        match provider.kind.as_str() {
-            "simulated" => resolved.push(ProviderConfig::Simulated { name: provider.name }),
-            "yuntongxun" => {
-                let settings = yuntongxun::Settings {
-                    name: provider.name,
-                    base_url: provider.base_url.unwrap_or_else(|| yuntongxun::BASE_URL.to_owned()),
-                    account_sid: provider.account_sid,
-                    auth_token: provider.auth_token,
-                    app_id: provider.app_id,
-                    template_id: provider.template_id.unwrap_or_else(|| "1".to_owned()),
-                };
-                if let Err(unfit) = settings.check() {
-                    check(false, format!("{at}.{}: {}", unfit.key, unfit.advice));
-                }
-                resolved.push(ProviderConfig::Yuntongxun(settings));
-            }
-            other => {
-                let known = "\"yuntongxun\" and \"simulated\"";
-                check(false, format!("{at}.kind: \"{other}\" is not known; known are {known}"));
-            }
-        }
+    let in_host = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    check(
+        host.bytes().all(in_host) && !host.starts_with('.') && !host.ends_with('.'),
+        "message.web_otp_host: write the host alone, such as shop.example".to_owned(),
+    );
+    let in_hash = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    check(
+        hash.is_empty() || (hash.len() == 11 && hash.bytes().all(in_hash)),
+        "message.android_app_hash: 11 letters, digits, + and /".to_owned(),
+    );
+    let last = match (host.as_str(), hash.as_str()) {
+        ("", "") => LastLine::None,
+        ("", hash) => LastLine::AndroidApp(hash.to_owned()),
+        (host, _) => LastLine::WebOtp(host.to_owned()),
+    };
+    let digits = usize::from(policy.code_digits.clamp(*DIGITS.start(), *DIGITS.end()));
+    if let Some(code) = Code::parse(&"0".repeat(digits)) {
+        let text = |locale| message::text(locale, &code, policy.code_minutes(), &last);
+        check(
+            message::LOCALES.into_iter().all(|locale| message::segments(&text(locale)) == 1),
+            format!("message.web_otp_host: {host} makes a text longer than one segment"),
+        );
     }
-    resolved
+    last
 }
 
 fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> {
@@ -308,11 +279,14 @@ fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> 
             let plain = origin.matches('/').count() == 2 && origin.contains("://");
             check(plain, format!("{at}.origins: \"{origin}\" is not like https://shop.example"));
         }
+        let named = !tenant.purposes.is_empty() && tenant.purposes.iter().all(|it| is_purpose(it));
+        check(named, format!("{at}.purposes: at least one, each 1 to 32 of a-z, 0-9, - and _"));
         resolved.push(TenantConfig {
             tenant: Tenant {
                 id: tenant.id,
                 origins: tenant.origins,
                 challenge_always: tenant.challenge == "always",
+                purposes: tenant.purposes,
             },
             secret_key: tenant.secret_key,
             publishable_key: tenant.publishable_key,
@@ -324,6 +298,13 @@ fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> 
 fn is_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_purpose(text: &str) -> bool {
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+    };
+    (1..=32).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 #[cfg(test)]

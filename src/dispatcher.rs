@@ -4,6 +4,10 @@
 //! milliseconds. What got lost on that way (a crash, a full queue) or has to wait is found in the
 //! store when it is due. Every call happens under a claim, is begun before the claim's
 //! `call_before`, and is settled under the claim's number; a late settlement changes nothing.
+//! A message that nobody waits for any more (its verification has ended, or a newer message took
+//! its place) is not called again; a call that is under way is not stopped.
+
+mod tend;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +21,26 @@ use crate::clock::{Clock, Millis};
 use crate::domain::code::Code;
 use crate::domain::delivery::{Carrier, Claim, Claimed, Delivery, Settled};
 use crate::domain::id::DeliveryId;
-use crate::domain::outcome::{Class, Outcome};
+use crate::domain::outcome::{Action, Class, Outcome};
 use crate::domain::phone::Phone;
 use crate::domain::policy::CALL_MAX;
 use crate::domain::sends::{self, Sends};
+use crate::domain::verification::Unwanted;
 use crate::keys::{Keys, Use};
-use crate::message;
+use crate::message::{self, LastLine};
 use crate::providers::{Message, Providers};
-use crate::store::{Key, Store, StoreError, transact_once};
+use crate::store::{Store, StoreError, transact, transact_once};
 use crate::verifier::records::{self, PhoneName};
 use crate::verifier::{Handoff, Letter, Verifier};
+use tend::{Phase, Tend};
 
 /// Calls to providers that may be under way at once; more wait their turn in the store.
 pub const CALLS_MAX: usize = 512;
 /// Claims that may wait for a turn in memory.
 pub const HANDOFFS_MAX: usize = 4096;
+/// A claim that waited longer than this for its turn is looked at once more: its verification may
+/// have ended meanwhile. Those that did not wait are called without another look, for speed.
+const STALE_AFTER: Millis = 250;
 /// How often the store is asked what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How many due deliveries are taken up at a look.
@@ -49,6 +58,7 @@ pub struct Dispatcher {
     clock: Clock,
     keys: Keys,
     providers: Providers,
+    last_line: LastLine,
     calls: Arc<Semaphore>,
     tracker: TaskTracker,
 }
@@ -57,7 +67,14 @@ impl Dispatcher {
     /// A dispatcher over these providers, in the order of failover.
     pub fn new(store: Arc<dyn Store>, clock: Clock, keys: Keys, providers: Providers) -> Self {
         let (calls, tracker) = (Arc::new(Semaphore::new(CALLS_MAX)), TaskTracker::new());
-        Self { store, clock, keys, providers, calls, tracker }
+        let last_line = LastLine::default();
+        Self { store, clock, keys, providers, last_line, calls, tracker }
+    }
+
+    /// The same with something in the last line of texts.
+    #[must_use]
+    pub fn with_last_line(self, last_line: LastLine) -> Self {
+        Self { last_line, ..self }
     }
 
     /// Works until it is stopped, then finishes the calls under way.
@@ -114,7 +131,9 @@ impl Dispatcher {
         metrics::histogram!("countersign_handoff_seconds").record(seconds(waited));
         let this = self.clone();
         self.tracker.spawn(async move {
-            this.work(handoff.delivery, handoff.claim).await;
+            if waited <= STALE_AFTER || this.still_wanted(handoff.delivery, &handoff.claim).await {
+                this.work(handoff.delivery, handoff.claim).await;
+            }
             drop(permit);
         });
     }
@@ -134,7 +153,7 @@ impl Dispatcher {
             let Some(id) = records::delivery_id(&key) else { continue };
             let this = self.clone();
             self.tracker.spawn(async move {
-                match this.clone().claim(id, key).await {
+                match this.claim(id).await {
                     Ok(Claimed::Yours(claim)) => this.work(id, claim).await,
                     Ok(Claimed::NotDue | Claimed::Ended) => {}
                     Err(error) => tracing::warn!(%error, "a delivery could not be claimed"),
@@ -144,27 +163,47 @@ impl Dispatcher {
         }
     }
 
-    async fn claim(&self, id: DeliveryId, key: Key) -> Result<Claimed, StoreError> {
+    async fn claim(&self, id: DeliveryId) -> Result<Claimed, StoreError> {
         let (now, providers) = (self.clock.now(), Arc::clone(&self.providers));
-        let claimed = transact_once(&self.store, vec![key.clone()], move |draft| {
-            let Some(mut delivery) = draft.get::<Delivery>(&key)? else {
-                return Ok((Claimed::Ended, None));
-            };
-            let claimed = delivery.claim(&carriers(&providers), now);
-            if claimed != Claimed::NotDue {
-                draft.put_due(&key, &delivery, delivery.kept_until(), delivery.due_at());
+        let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
+            let mut claimed = delivery.claim(&carriers(&providers), now);
+            if let (Claimed::Yours(_), Some(why)) = (&claimed, unwanted) {
+                delivery.stop(why, now);
+                claimed = Claimed::Ended;
             }
-            let ended = delivery.due_at().is_none().then(|| delivery.clone());
-            Ok((claimed, ended))
-        });
-        let (claimed, ended) = claimed.await?;
-        if let Some(delivery) = ended {
-            self.ended(id, &delivery);
-            if delivery.surely_not_sent() {
-                self.give_gap_back(&delivery).await;
-            }
+            let changed = claimed != Claimed::NotDue;
+            (claimed, changed)
+        };
+        let tended = transact(&self.store, Tend { id, act }, Phase::Delivery).await?;
+        let Some((claimed, delivery)) = tended else { return Ok(Claimed::Ended) };
+        if delivery.due_at().is_none() {
+            self.ended(id, &delivery).await;
         }
         Ok(claimed)
+    }
+
+    /// Whether a claim that waited in memory may still be called under. If nobody waits for its
+    /// message any more, the delivery ends here.
+    async fn still_wanted(&self, id: DeliveryId, claim: &Claim) -> bool {
+        let (now, number) = (self.clock.now(), claim.number);
+        let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
+            let ours = delivery.is_claimed_under(number);
+            let stopped = unwanted.filter(|_| ours).map(|why| delivery.stop(why, now)).is_some();
+            ((ours, stopped), stopped)
+        };
+        match transact(&self.store, Tend { id, act }, Phase::Delivery).await {
+            Ok(Some(((_, true), delivery))) => {
+                self.ended(id, &delivery).await;
+                false
+            }
+            Ok(Some(((ours, false), _))) => ours,
+            Ok(None) => false,
+            Err(error) => {
+                // It stays claimed: whoever finds it after its lease looks again.
+                tracing::warn!(%error, delivery = %id, "a delivery could not be looked at");
+                false
+            }
+        }
     }
 
     /// Calls providers under claims until the delivery ends, waits, or belongs to somebody else.
@@ -214,7 +253,7 @@ impl Dispatcher {
         let opened = self.keys.ring().open(Use::Sealing, Letter::PURPOSE, &claim.letter)?;
         let letter: Letter = serde_json::from_slice(&opened).ok()?;
         let (phone, code) = (Phone::from_e164(&letter.phone)?, Code::parse(&letter.code)?);
-        let text = message::text(&letter.locale, &code, letter.minutes);
+        let text = message::text(&letter.locale, &code, letter.minutes, &self.last_line);
         Some(Message { phone, code, minutes: letter.minutes, text, reference: id.to_string() })
     }
 
@@ -224,13 +263,8 @@ impl Dispatcher {
         for _ in 0..SETTLE_TRIES {
             match self.settle_once(id, number, outcome.clone()).await {
                 Ok((settled, delivery)) => {
-                    if let (Settled::Ended { surely_not_sent }, Some(delivery)) =
-                        (&settled, delivery)
-                    {
-                        self.ended(id, &delivery);
-                        if *surely_not_sent {
-                            self.give_gap_back(&delivery).await;
-                        }
+                    if let (Settled::Ended { .. }, Some(delivery)) = (&settled, delivery) {
+                        self.ended(id, &delivery).await;
                     }
                     return Some(settled);
                 }
@@ -247,19 +281,21 @@ impl Dispatcher {
         number: u32,
         outcome: Outcome,
     ) -> Result<(Settled, Option<Delivery>), StoreError> {
-        let (key, now) = (records::delivery(&id), self.clock.now());
+        let now = self.clock.now();
         let (jitter, providers) = (OsChance.below(u64::MAX), Arc::clone(&self.providers));
-        transact_once(&self.store, vec![key.clone()], move |draft| {
-            let Some(mut delivery) = draft.get::<Delivery>(&key)? else {
-                return Ok((Settled::TooLate, None));
-            };
-            let settled = delivery.settle(number, &outcome, &carriers(&providers), now, jitter);
-            if settled != Settled::TooLate {
-                draft.put_due(&key, &delivery, delivery.kept_until(), delivery.due_at());
+        // Whether anybody still waits matters only where it may go on.
+        let done = outcome.class.action() == Action::Done;
+        let first = if done { Phase::Act(None) } else { Phase::Delivery };
+        let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
+            let mut settled = delivery.settle(number, &outcome, &carriers(&providers), now, jitter);
+            if let (Settled::GoOn(_) | Settled::Waits, Some(why)) = (&settled, unwanted) {
+                settled = delivery.stop(why, now);
             }
-            Ok((settled, Some(delivery)))
-        })
-        .await
+            let changed = settled != Settled::TooLate;
+            (settled, changed)
+        };
+        let tended = transact(&self.store, Tend { id, act }, first).await?;
+        Ok(tended.map_or((Settled::TooLate, None), |(settled, delivery)| (settled, Some(delivery))))
     }
 
     async fn give_gap_back(&self, delivery: &Delivery) {
@@ -277,7 +313,7 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&self, id: DeliveryId, delivery: &Delivery) {
+    async fn ended(&self, id: DeliveryId, delivery: &Delivery) {
         let (status, last) = (delivery.status(), delivery.tries.last());
         let provider = last.map_or_else(|| "none".to_owned(), |tried| tried.provider.clone());
         let took = self.clock.now() - delivery.created_at;
@@ -294,8 +330,12 @@ impl Dispatcher {
             class = last.map(|tried| tried.class.as_str()),
             tries = delivery.tries.len(),
             status,
+            stopped = delivery.stopped().map(Unwanted::as_str),
             "a delivery was settled"
         );
+        if delivery.surely_not_sent() {
+            self.give_gap_back(delivery).await;
+        }
     }
 }
 
@@ -309,3 +349,6 @@ fn carriers(providers: &Providers) -> Vec<Carrier<'_>> {
 fn seconds(millis: Millis) -> f64 {
     Duration::from_millis(millis.unsigned_abs()).as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ mod file;
 mod ring;
 
 pub use file::{KeyFileError, add_key, load, load_or_make};
-pub use ring::{KeyInfo, Ring, Use};
+pub use ring::{Fingerprint, KeyInfo, Ring, Use};
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -1,10 +1,32 @@
-//! The text of a message, for providers that take text. One segment in every language: a text
-//! with Chinese characters holds 70 of them, one in plain Latin 160.
+//! The text of a message, for providers that take text. One segment in every language, and with
+//! whatever is added for browsers or apps.
 
 use crate::domain::code::Code;
 
 /// The languages that messages are written in.
 pub const LOCALES: [&str; 2] = ["zh", "en"];
+
+/// What one segment holds: septets of GSM-7, or units of UCS-2 if any character is not in GSM-7.
+const SEGMENT: (usize, usize) = (160, 70);
+/// What each segment of a longer message holds.
+const PART: (usize, usize) = (153, 67);
+/// The characters of GSM-7 that take one septet, but for letters and digits of English.
+const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./:;<=>?¡ÄÖÑÜ§¿äöñüà";
+/// Those that take two.
+const GSM_EXTENDED: &str = "\u{c}^{}\\[~]|€";
+
+/// What stands in the last line, so that a code can be taken over by itself. There is one last
+/// line, so there is one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LastLine {
+    /// Nothing.
+    #[default]
+    None,
+    /// `WebOTP`: browsers on pages of this host offer the code.
+    WebOtp(String),
+    /// Android's SMS Retriever: the app of this hash reads the message.
+    AndroidApp(String),
+}
 
 /// The language to use for what a caller asked for, such as `en-US`.
 pub fn locale(asked: Option<&str>) -> &'static str {
@@ -13,11 +35,44 @@ pub fn locale(asked: Option<&str>) -> &'static str {
 }
 
 /// The message in a language.
-pub fn text(locale: &str, code: &Code, minutes: u32) -> String {
+pub fn text(locale: &str, code: &Code, minutes: u32, last: &LastLine) -> String {
     let code = code.digits();
-    match locale {
+    let text = match locale {
         "en" => format!("{code} is your verification code, valid for {minutes} min."),
         _ => format!("您的验证码是{code},{minutes}分钟内有效。请勿告诉他人。"),
+    };
+    match last {
+        LastLine::None => text,
+        LastLine::WebOtp(host) => format!("{text}\n@{host} #{code}"),
+        LastLine::AndroidApp(hash) => format!("{text}\n{hash}"),
+    }
+}
+
+/// How many segments a text takes, as carriers count and bill.
+pub fn segments(text: &str) -> usize {
+    let gsm = gsm(text);
+    let (length, one, part) = match gsm {
+        Some(septets) => (septets, SEGMENT.0, PART.0),
+        None => (text.encode_utf16().count(), SEGMENT.1, PART.1),
+    };
+    if length <= one { 1 } else { length.div_ceil(part) }
+}
+
+/// Whether a text can be sent in GSM-7. Some vendors have to be told.
+pub fn is_gsm(text: &str) -> bool {
+    gsm(text).is_some()
+}
+
+fn gsm(text: &str) -> Option<usize> {
+    text.chars().map(septets).sum()
+}
+
+/// How many septets of GSM-7 a character takes; `None` if it is not in that alphabet.
+fn septets(character: char) -> Option<usize> {
+    if character.is_ascii_alphanumeric() || GSM.contains(character) {
+        Some(1)
+    } else {
+        GSM_EXTENDED.contains(character).then_some(2)
     }
 }
 
@@ -28,11 +83,53 @@ mod tests {
     #[test]
     fn every_message_is_one_segment() {
         let code = Code::parse("0123456789").unwrap();
-        for locale in LOCALES {
-            let text = text(locale, &code, 10);
-            let fits = if text.is_ascii() { text.len() <= 160 } else { text.chars().count() <= 70 };
-            assert!(fits && text.contains("0123456789"), "{text}");
+        let lasts = [
+            LastLine::None,
+            LastLine::WebOtp("login.example.com".to_owned()),
+            LastLine::AndroidApp("FA+9qCX9VSu".to_owned()),
+        ];
+        for (locale, last) in LOCALES.into_iter().flat_map(|it| lasts.iter().map(move |l| (it, l)))
+        {
+            let text = text(locale, &code, 10, last);
+            assert_eq!(segments(&text), 1, "{text}");
+            assert!(text.contains("0123456789"), "{text}");
         }
+    }
+
+    #[test]
+    fn the_last_line_is_what_browsers_and_apps_look_for() {
+        let code = Code::parse("004217").unwrap();
+        let web = LastLine::WebOtp("shop.example".to_owned());
+        assert_eq!(text("en", &code, 5, &web).lines().last(), Some("@shop.example #004217"));
+        let app = LastLine::AndroidApp("FA+9qCX9VSu".to_owned());
+        assert_eq!(text("zh", &code, 5, &app).lines().last(), Some("FA+9qCX9VSu"));
+    }
+
+    #[test]
+    fn segments_are_counted_as_carriers_count() {
+        let cases = [
+            ("a".repeat(160), 1),
+            ("a".repeat(161), 2),
+            ("a".repeat(306), 2),
+            ("a".repeat(307), 3),
+            ("€".repeat(80), 1),
+            ("€".repeat(80) + "a", 2),
+            ("验".repeat(70), 1),
+            ("验".repeat(71), 2),
+            ("验".repeat(134), 2),
+            ("验".repeat(135), 3),
+            ("😀".repeat(35), 1), // two units each
+            ("😀".repeat(36), 2),
+            // A single character outside of GSM-7 makes the whole text UCS-2.
+            ("a".repeat(70) + "`", 2),
+            ("a".repeat(69) + "’", 1),
+            (String::new(), 1),
+        ];
+        for (text, count) in cases {
+            assert_eq!(segments(&text), count, "{text}");
+        }
+        let alphabet = GSM.chars().chain('0'..='9').chain('a'..='z').chain('A'..='Z').count();
+        assert_eq!((alphabet, GSM_EXTENDED.chars().count()), (127, 10), "127 and the escape");
     }
 
     #[test]

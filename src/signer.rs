@@ -3,7 +3,6 @@
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
 use crate::domain::token::Claims;
@@ -34,29 +33,37 @@ pub struct JwkSet {
     pub keys: Vec<Jwk>,
 }
 
-fn pair(seed: &[u8; 32]) -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are an Ed25519 seed")
+/// Signs the claims with the active key: a JWS in its compact form (RFC 7515, RFC 8037).
+pub fn sign(ring: &Ring, claims: &Claims) -> String {
+    let (kid, pair) = ring.token_pairs().next().expect("a ring holds a token key");
+    let head = Head { alg: "EdDSA", typ: "JWT", kid };
+    let mut token = format!("{}.{}", part(&head), part(claims));
+    let signature = pair.sign(token.as_bytes());
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    token
 }
 
-/// Signs the claims with the active key.
-pub fn sign(ring: &Ring, claims: &Claims) -> String {
-    let (kid, seed) = ring.token_seeds().next().expect("a ring holds a token key");
-    let mut header = Header::new(Algorithm::EdDSA);
-    header.kid = Some(kid.to_owned());
-    let der = pair(seed).to_pkcs8().expect("a key that was just made can be written down");
-    let key = EncodingKey::from_ed_der(der.as_ref());
-    jsonwebtoken::encode(&header, claims, &key).expect("claims are plain JSON")
+#[derive(Serialize)]
+struct Head<'a> {
+    alg: &'static str,
+    typ: &'static str,
+    kid: &'a str,
+}
+
+fn part(of: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(of).expect("heads and claims are plain JSON"))
 }
 
 /// The keys to publish.
 pub fn jwks(ring: &Ring) -> JwkSet {
-    let jwk = |(kid, seed): (&str, &[u8; 32])| Jwk {
+    let jwk = |(kid, pair): (&str, &Ed25519KeyPair)| Jwk {
         kty: "OKP",
         crv: "Ed25519",
         alg: "EdDSA",
         usage: "sig",
         kid: kid.to_owned(),
-        x: URL_SAFE_NO_PAD.encode(pair(seed).public_key().as_ref()),
+        x: URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
     };
-    JwkSet { keys: ring.token_seeds().map(jwk).collect() }
+    JwkSet { keys: ring.token_pairs().map(jwk).collect() }
 }

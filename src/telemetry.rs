@@ -20,7 +20,10 @@ const COUNTERS: [(&str, &str); 8] = [
     ("countersign_checks_total", "Checks, by outcome: approved, wrong, or the refusal"),
     ("countersign_tries_total", "Calls to providers, by provider and class of outcome"),
     ("countersign_deliveries_total", "Settled deliveries, by provider and outcome"),
-    ("countersign_receipts_total", "Receipts pushed by providers, taken or ignored"),
+    (
+        "countersign_receipts_total",
+        "Receipts pushed by providers: taken, ignored, or not signed by them",
+    ),
 ];
 
 /// The histograms, with what they measure.
@@ -30,6 +33,13 @@ const HISTOGRAMS: [(&str, &str); 5] = [
     ("countersign_handoff_seconds", "From acceptance of a message to its first call"),
     ("countersign_provider_seconds", "How long calls to providers took"),
     ("countersign_delivery_seconds", "From acceptance of a message until it was settled"),
+];
+
+/// What the Redis store says about its servers.
+const STORE_GAUGES: [(&str, &str); 3] = [
+    ("countersign_store_links_lost", "Masters of Redis that cannot be reached"),
+    ("countersign_store_sends_held", "Masters of Redis that take no new message"),
+    ("countersign_store_clock_apart_seconds", "Between our clock and that of Redis, when linked"),
 ];
 
 /// Sets logging up: lines for people or JSON for machines, on standard error.
@@ -58,6 +68,9 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
     }
     for (name, help) in HISTOGRAMS {
         describe_histogram!(name, Unit::Seconds, help);
+    }
+    for (name, help) in STORE_GAUGES {
+        describe_gauge!(name, help);
     }
     describe_gauge!("countersign_queue_due", "Deliveries that were due at the last look");
     Ok(handle)

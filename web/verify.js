@@ -426,7 +426,6 @@ async function submitPhone(event) {
     const body = {
       phone,
       challenge: { id: state.challenge.id, answer },
-      purpose: state.demo.purpose,
       locale: LOCALES[state.language],
     };
     try {

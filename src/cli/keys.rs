@@ -76,8 +76,7 @@ pub(super) fn run(
             let config = config()?;
             let ring = keys::load(&config.key_path, wall)?;
             for provider in &config.providers {
-                let (url, name) = (&config.public_url, provider.name());
-                println!("{url}/receipts/{name}/{}", receipts::secret(&ring, name));
+                println!("{}", receipts::url(&config.public_url, &ring, provider.name()));
             }
         }
     }

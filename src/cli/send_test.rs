@@ -26,7 +26,7 @@ pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow
     let minutes = config.policy.code_minutes();
     let mut reference = [0; 16];
     OsChance.fill(&mut reference);
-    let text = message::text("zh", &code, minutes);
+    let text = message::text("zh", &code, minutes, &config.last_line);
     let reference = hex::encode(reference);
     println!("sending a test code to {} through {} …", phone.masked(), chosen.name());
     let message = Message { phone, code, minutes, text, reference };
@@ -36,20 +36,10 @@ pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow
         println!("  message  {id}");
     }
     println!("  advice   {}", outcome.class.advice());
-    if let Some(hint) = chosen_hint(chosen.kind(), &outcome.vendor_code) {
+    if let Some(hint) = chosen.explain(&outcome.vendor_code) {
         println!("  vendor   {hint}");
     }
     let taken = outcome.class.action() == Action::Done;
     anyhow::ensure!(taken, "the provider did not take the message");
     Ok(())
-}
-
-/// What the vendor's own code means, where its dialect knows.
-pub(super) fn chosen_hint(kind: &str, code: &str) -> Option<String> {
-    if kind != "yuntongxun" {
-        return None;
-    }
-    let entry = crate::providers::yuntongxun::errors::lookup(code)?;
-    let hint = entry.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
-    Some(format!("{} {}{hint}", entry.first, entry.meaning))
 }

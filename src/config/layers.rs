@@ -3,12 +3,15 @@
 use toml::{Table, Value};
 
 use super::typed::Typed;
+use crate::providers::kind;
 
 /// Every setting with its default and its reason.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// The settings that may be given as `…_file`.
-const SECRETS: [&str; 3] = ["auth_token", "secret_key", "publishable_key"];
+/// The settings of a tenant that may be given as `…_file`; a provider's kind says its own.
+const TENANT_SECRETS: [&str; 2] = ["secret_key", "publishable_key"];
+/// The settings of the store that may.
+const STORE_SECRETS: [&str; 1] = ["password"];
 const PREFIX: &str = "COUNTERSIGN_";
 
 pub(super) fn read(
@@ -30,7 +33,14 @@ pub(super) fn read(
         set(&mut table, &path, &value).map_err(|mistake| format!("{name}: {mistake}"))?;
     }
     for list in ["providers", "tenants"] {
-        read_secret_files(&mut table, list)?;
+        let Some(Value::Array(entries)) = table.get_mut(list) else { continue };
+        for (place, entry) in entries.iter_mut().enumerate() {
+            let Some(entry) = entry.as_table_mut() else { continue };
+            read_secret_files(entry, secrets(list, entry), &format!("{list}[{place}]"))?;
+        }
+    }
+    if let Some(Value::Table(store)) = table.get_mut("store") {
+        read_secret_files(store, &STORE_SECRETS, "store")?;
     }
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
@@ -83,28 +93,32 @@ fn set(table: &mut Table, path: &[&str], text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn read_secret_files(table: &mut Table, list: &str) -> Result<(), String> {
-    let Some(Value::Array(entries)) = table.get_mut(list) else { return Ok(()) };
-    for (place, entry) in entries.iter_mut().enumerate() {
-        let Some(entry) = entry.as_table_mut() else { continue };
-        for name in SECRETS {
-            let file_key = format!("{name}_file");
-            let Some(path) = entry.remove(&file_key) else { continue };
-            let at = format!("{list}[{place}].{file_key}");
-            let path = path.as_str().ok_or_else(|| format!("{at}: name a file"))?.to_owned();
-            if entry.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
-                return Err(format!("{at}: {name} is given, too; give one of them"));
-            }
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| format!("{at}: {path}: {error}"))?;
-            entry.insert(name.to_owned(), Value::String(text.trim().to_owned()));
+fn secrets(list: &str, entry: &Table) -> &'static [&'static str] {
+    if list == "tenants" {
+        return &TENANT_SECRETS;
+    }
+    let named = entry.get("kind").and_then(Value::as_str);
+    named.and_then(kind::kind).map_or(&[], |kind| kind.secrets)
+}
+
+fn read_secret_files(entry: &mut Table, secrets: &[&str], section: &str) -> Result<(), String> {
+    for name in secrets {
+        let file_key = format!("{name}_file");
+        let Some(path) = entry.remove(&file_key) else { continue };
+        let at = format!("{section}.{file_key}");
+        let path = path.as_str().ok_or_else(|| format!("{at}: name a file"))?.to_owned();
+        if entry.get(*name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+            return Err(format!("{at}: {name} is given, too; give one of them"));
         }
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| format!("{at}: {path}: {error}"))?;
+        entry.insert((*name).to_owned(), Value::String(text.trim().to_owned()));
     }
     Ok(())
 }
 
 /// Turns the parser's words into a key and what to write instead.
-fn explain(path: &str, message: &str) -> String {
+pub(super) fn explain(path: &str, message: &str) -> String {
     let message = message.trim();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field")

@@ -40,7 +40,7 @@ fn an_unknown_key_is_named_with_the_nearest_known_one() {
 fn every_mistake_is_told_at_its_key() {
     let text = "listen = \"nowhere\"\npublic_url = \"shop\"\ntrusted_proxies = [\"x\"]\n\
         [code]\ndigits = 4\nttl_seconds = 601\nchecks_max = 0\n[limits]\nphone_gap_seconds = 1\n\
-        [phone]\ncountries = [\"ZZ\"]\n[store]\nkind = \"redis\"\n[log]\nformat = \"xml\"";
+        [phone]\ncountries = [\"ZZ\"]\n[store]\nkind = \"valkey\"\n[log]\nformat = \"xml\"";
     let told = mistakes(text);
     for key in [
         "listen:",
@@ -104,4 +104,159 @@ fn a_secret_may_be_a_file() {
     assert_eq!(config.tenants[0].secret_key.expose_secret(), "sk_from_a_file");
     let told = load(&tenant.replace("secret\"", "nowhere\""), &[]).err().unwrap();
     assert!(told.contains("tenants[0].secret_key_file"), "{told}");
+}
+
+/// A table of each kind that takes settings, whole.
+const WHOLE: [(&str, &str); 7] = [
+    ("yuntongxun", "account_sid = \"a\"\nauth_token = \"t\"\napp_id = \"b\""),
+    (
+        "aliyun",
+        "access_key_id = \"a\"\naccess_key_secret = \"s\"\nsign_name = \"某\"\n\
+         template_code = \"SMS_1\"\ntemplate_params = { code = \"code\", t = \"minutes\" }",
+    ),
+    ("tencent", "secret_id = \"a\"\nsecret_key = \"s\"\nsdk_app_id = \"1\"\ntemplate_id = \"2\""),
+    (
+        "twilio",
+        "account_sid = \"AC00000000000000000000000000000001\"\nauth_token = \"t\"\n\
+         from = \"+15005550006\"",
+    ),
+    ("vonage", "api_key = \"a\"\napi_secret = \"s\"\nfrom = \"AcmeInc\""),
+    ("aws", "access_key_id = \"A\"\nsecret_access_key = \"s\"\nregion = \"us-east-1\""),
+    (
+        "webhook",
+        "base_url = \"http://127.0.0.1:9/x\"\nformat = \"form\"\n\
+         signing_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+         body = { to = \"{phone}\", text = \"{text}\" }",
+    ),
+];
+
+fn provider(kind: &str, settings: &str) -> String {
+    format!("[[providers]]\nname = \"main\"\nkind = \"{kind}\"\n{settings}\n")
+}
+
+#[test]
+fn every_kind_is_read_and_strictly() {
+    use crate::providers::kind::KINDS;
+    for kind in KINDS {
+        let whole = WHOLE.iter().find(|(name, _)| *name == kind.name).map(|(_, text)| *text);
+        let whole = whole.unwrap_or_else(|| {
+            assert_eq!(kind.name, "simulated", "it has settings: list them above");
+            ""
+        });
+        let config = load(&provider(kind.name, whole), &[]).unwrap();
+        assert_eq!((config.providers[0].name(), config.providers[0].kind()), ("main", kind.name));
+        let base =
+            "base_url = \"http://127.0.0.1:9\"\n".repeat(usize::from(kind.name != "webhook"));
+        assert!(load(&provider(kind.name, &format!("{base}{whole}")), &[]).is_ok());
+        for secret in kind.secrets {
+            let told =
+                load(&provider(kind.name, &format!("{whole}\n{secret}_file = \"no/such\"")), &[]);
+            let told = told.err().unwrap();
+            assert!(told.contains(&format!("providers[0].{secret}_file")), "{told}");
+        }
+        let told = load(&provider(kind.name, &format!("{whole}\nnaem = 66778899")), &[]);
+        let told = told.err().unwrap();
+        assert!(told.contains("providers[0].naem: there is no such setting"), "{told}");
+        assert!(told.contains("did you mean providers[0].name?"), "{told}");
+    }
+    assert_eq!(WHOLE.len() + 1, KINDS.len());
+}
+
+#[test]
+fn a_setting_of_another_kind_is_refused() {
+    let told = load(&provider("simulated", "app_id = \"x\""), &[]).err().unwrap();
+    assert!(told.contains("providers[0].app_id: there is no such setting"), "{told}");
+    let told = load(&provider("alyun", ""), &[]).err().unwrap();
+    assert!(told.contains("providers[0].kind: \"alyun\" is not known"), "{told}");
+    assert!(told.contains("\"aliyun\", \"tencent\""), "{told}");
+}
+
+#[test]
+fn what_a_template_cannot_take_is_refused() {
+    let eight = "[code]\ndigits = 8\n";
+    for (kind, whole) in WHOLE {
+        let told = load(&format!("{eight}{}", provider(kind, whole)), &[]).err();
+        let refused = ["yuntongxun", "tencent"].contains(&kind);
+        assert_eq!(told.is_some(), refused, "{kind}: {told:?}");
+        assert!(told.is_none_or(|told| told.contains("set code.digits = 6")));
+    }
+    let tencent = WHOLE[2].1;
+    for params in ["[]", "[\"minutes\"]", "[\"code\", \"code\"]", "[\"cod\"]", "\"code\""] {
+        let text = format!("{tencent}\ntemplate_params = {params}");
+        let told = load(&provider("tencent", &text), &[]).err().unwrap();
+        assert!(told.contains("providers[0].template_params"), "{told}");
+    }
+    let own = format!("{}\ntemplate_params = [\"code\"]", WHOLE[0].1);
+    assert!(load(&provider("yuntongxun", &own), &[]).is_err(), "the test template has two");
+    let own = format!("{own}\ntemplate_id = \"77\"");
+    assert!(load(&provider("yuntongxun", &own), &[]).is_ok());
+}
+
+#[test]
+fn all_that_is_wrong_with_a_provider_is_told_at_once_and_no_secret() {
+    let text = "account_sid = \"AC1\"\nauth_token = \"very secret\"\nfrom = \"é\"";
+    let told = load(&provider("twilio", text), &[]).err().unwrap();
+    for key in ["account_sid", "auth_token", "from"] {
+        assert!(told.contains(&format!("providers[0].{key}: ")), "{key} in {told}");
+    }
+    assert!(!told.contains("very secret"), "{told}");
+    let told = load(&provider("twilio", "auth_token = 66778899"), &[]).err().unwrap();
+    assert!(told.contains("providers[0].auth_token") && !told.contains("66778899"), "{told}");
+}
+
+#[test]
+fn a_last_line_is_one_and_fits_into_the_segment() {
+    let config = load(&format!("[message]\nweb_otp_host = \"shop.example\"\n{SIMULATED}"), &[]);
+    assert_eq!(config.unwrap().last_line, LastLine::WebOtp("shop.example".to_owned()));
+    let config = load(&format!("[message]\nandroid_app_hash = \"FA+9qCX9VSu\"\n{SIMULATED}"), &[]);
+    assert_eq!(config.unwrap().last_line, LastLine::AndroidApp("FA+9qCX9VSu".to_owned()));
+    let long = format!("web_otp_host = \"{}.example\"", "a".repeat(40));
+    for (text, told) in [
+        ("web_otp_host = \"a.example\"\nandroid_app_hash = \"FA+9qCX9VSu\"", "one of them"),
+        ("web_otp_host = \"https://a.example\"", "write the host alone"),
+        ("android_app_hash = \"short\"", "11 letters"),
+        (&long, "longer than one segment"),
+    ] {
+        let mistake = mistakes(&format!("[message]\n{text}"));
+        assert!(mistake.contains(told), "{mistake}");
+    }
+}
+
+#[test]
+fn redis_is_resolved_with_its_replicas_and_everything_wrong_is_told() {
+    let redis = |more: &str| load(&format!("{SIMULATED}[store]\nkind = \"redis\"\n{more}"), &[]);
+    let settings = |more: &str| match redis(more).unwrap().store {
+        StoreConfig::Redis(_, settings) => *settings,
+        StoreConfig::Embedded(_) => panic!("redis was asked for"),
+    };
+    let one = settings("");
+    assert_eq!((one.replicas, one.hold, one.bound.len()), (0, 60_000, 1));
+    let watched = settings("url = \"redis+sentinel://a,b/main\"\nhold_after_failover = false");
+    assert_eq!((watched.replicas, watched.hold), (1, 0));
+    assert_eq!(settings("replicas = 2\nbind_codes = false").replicas, 2);
+    for (more, part) in [
+        ("url = \"redis://u:p4ssw0rd@a\"", "store.url: give user and password"),
+        ("url = \"redis+cluster://a\"\ndatabase = 1", "store.database:"),
+        ("prefix = \"a{b}\"", "store.prefix:"),
+        ("authority_file = \"nowhere.pem\"", "store.authority_file:"),
+        ("replicas = 11", "store.replicas:"),
+        ("password_file = \"nowhere\"", "store.password_file:"),
+    ] {
+        let told = redis(more).err().expect("this is a mistake");
+        assert!(told.contains(part) && !told.contains("p4ssw0rd"), "{told}");
+    }
+}
+
+#[test]
+fn a_tenant_has_purposes_and_login_unless_it_says_otherwise() {
+    let tenant = format!("{SIMULATED}[[tenants]]\nid = \"a\"\nsecret_key = \"sk_secret\"\n");
+    let purposes =
+        |text: &str| load(text, &[]).map(|config| config.tenants[0].tenant.purposes.clone());
+    assert_eq!(purposes(&tenant).unwrap(), ["login"]);
+    let two = format!("{tenant}purposes = [\"pay\", \"log-in_2\"]\n");
+    assert_eq!(purposes(&two).unwrap(), ["pay", "log-in_2"]);
+    for wrong in ["[]", "[\"\"]", "[\"Pay\"]", "[\"pay\", \"a b\"]"] {
+        let told = purposes(&format!("{tenant}purposes = {wrong}\n")).unwrap_err();
+        assert!(told.starts_with("tenants[0].purposes: "), "{told}");
+    }
 }

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::http::Codes;
+use crate::providers::kind;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,10 +18,11 @@ pub(super) struct Typed {
     pub(super) phone: Phone,
     pub(super) code: Code,
     pub(super) limits: Limits,
+    pub(super) message: Message,
     pub(super) seed_api: SeedApi,
     pub(super) log: Log,
     #[serde(default)]
-    pub(super) providers: Vec<TypedProvider>,
+    pub(super) providers: Vec<toml::Table>,
     #[serde(default)]
     pub(super) tenants: Vec<TypedTenant>,
 }
@@ -30,8 +32,16 @@ pub(super) struct Typed {
 pub(super) struct Store {
     pub(super) kind: String,
     pub(super) path: String,
-    #[expect(dead_code, reason = "a contract name; the Redis store comes in a later release")]
     pub(super) url: String,
+    pub(super) username: String,
+    #[serde(deserialize_with = "kind::secret")]
+    pub(super) password: SecretString,
+    pub(super) database: u32,
+    pub(super) prefix: String,
+    pub(super) authority_file: String,
+    pub(super) bind_codes: bool,
+    pub(super) replicas: Option<u32>,
+    pub(super) hold_after_failover: bool,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +82,13 @@ pub(super) struct Limits {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Message {
+    pub(super) web_otp_host: String,
+    pub(super) android_app_hash: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SeedApi {
     pub(super) enabled: bool,
     pub(super) tenant: String,
@@ -87,36 +104,23 @@ pub(super) struct Log {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TypedProvider {
-    pub(super) name: String,
-    pub(super) kind: String,
-    pub(super) base_url: Option<String>,
-    #[serde(default)]
-    pub(super) account_sid: String,
-    #[serde(default, deserialize_with = "secret")]
-    pub(super) auth_token: SecretString,
-    #[serde(default)]
-    pub(super) app_id: String,
-    pub(super) template_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct TypedTenant {
     pub(super) id: String,
-    #[serde(default, deserialize_with = "secret")]
+    #[serde(default, deserialize_with = "kind::secret")]
     pub(super) secret_key: SecretString,
     pub(super) publishable_key: Option<String>,
     #[serde(default)]
     pub(super) origins: Vec<String>,
     #[serde(default = "browsers")]
     pub(super) challenge: String,
+    #[serde(default = "login")]
+    pub(super) purposes: Vec<String>,
+}
+
+fn login() -> Vec<String> {
+    vec!["login".to_owned()]
 }
 
 fn browsers() -> String {
     "browsers".to_owned()
-}
-
-fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
 }

@@ -14,6 +14,7 @@ use crate::domain::outcome::{Action, Class, Outcome, Receipt};
 use crate::domain::policy::{
     BACKOFF, CALL_MAX, LEASE, TIMELINE_KEPT, TRIES_IN_A_ROW, UNKNOWN_MAX, UNKNOWN_WAIT,
 };
+use crate::domain::verification::Unwanted;
 
 /// The record of a delivery.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +67,13 @@ pub enum Stage {
     },
     /// Its deadline passed.
     Expired {
+        /// When that was noticed.
+        at: Millis,
+    },
+    /// Nobody waits for it any more, so no provider is called again.
+    Stopped {
+        /// Why.
+        why: Unwanted,
         /// When that was noticed.
         at: Millis,
     },
@@ -320,6 +328,28 @@ impl Delivery {
         Settled::Waits
     }
 
+    /// Ends it because nobody waits for it any more; what was called already is not undone.
+    pub fn stop(&mut self, why: Unwanted, now: Millis) -> Settled {
+        if !matches!(self.stage, Stage::Pending(_)) {
+            return Settled::TooLate;
+        }
+        self.stage = Stage::Stopped { why, at: now };
+        Settled::Ended { surely_not_sent: self.surely_not_sent() }
+    }
+
+    /// Why nobody waits for it any more, if it ended for that.
+    pub fn stopped(&self) -> Option<Unwanted> {
+        match self.stage {
+            Stage::Stopped { why, .. } => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Whether this claim is the newest, and not settled.
+    pub fn is_claimed_under(&self, number: u32) -> bool {
+        matches!(&self.stage, Stage::Pending(pending) if pending.claimed && pending.claim == number)
+    }
+
     /// Whether no call can have sent the message: no outcome is unknown.
     pub fn surely_not_sent(&self) -> bool {
         let maybe = [Class::Accepted, Class::Duplicate, Class::UnknownOutcome];
@@ -337,6 +367,7 @@ impl Delivery {
             // Its provider's name for it was not learned, or not yet: our reference has to do.
             Stage::Pending(pending) => pending.claimed || self.awaits_unknown(),
             Stage::Failed { class: Class::UnknownOutcome, .. } => true,
+            Stage::Stopped { .. } => !self.surely_not_sent(),
             Stage::Delivered { .. } | Stage::Failed { .. } | Stage::Expired { .. } => false,
         };
         if !named || !fits(&receipt.vendor_code) {
@@ -370,7 +401,7 @@ impl Delivery {
             Stage::Pending(_) => "pending",
             Stage::Accepted { .. } => "accepted",
             Stage::Delivered { .. } => "delivered",
-            Stage::Failed { .. } => "failed",
+            Stage::Failed { .. } | Stage::Stopped { .. } => "failed",
             Stage::Expired { .. } => "expired",
         }
     }

@@ -33,6 +33,10 @@ impl Region {
     fn known(self) -> Option<rlibphonenumber::Region> {
         self.as_str().parse().ok()
     }
+
+    fn calling_code(self) -> Option<i32> {
+        PHONE_NUMBER_UTIL.get_country_code_for_region(self.known()?)
+    }
 }
 
 impl FromStr for Region {
@@ -43,10 +47,7 @@ impl FromStr for Region {
         let upper = text.to_ascii_uppercase();
         let code = <[u8; 2]>::try_from(upper.as_bytes()).map_err(|_| unknown())?;
         let region = code.iter().all(u8::is_ascii_uppercase).then_some(Self(code));
-        let dialled = region
-            .and_then(Self::known)
-            .and_then(|known| PHONE_NUMBER_UTIL.get_country_code_for_region(known));
-        region.filter(|_| dialled.is_some()).ok_or_else(unknown)
+        region.filter(|region| region.calling_code().is_some()).ok_or_else(unknown)
     }
 }
 
@@ -68,6 +69,12 @@ pub struct PhoneRules {
     pub default_region: Region,
     /// Where messages may go; a number elsewhere is refused before anything is spent.
     pub countries: BTreeSet<Region>,
+}
+
+impl PhoneRules {
+    fn serves_calling_code(&self, code: i32) -> bool {
+        self.countries.iter().any(|region| region.calling_code() == Some(code))
+    }
 }
 
 /// Why a text is not a phone that a message may be sent to.
@@ -95,12 +102,17 @@ impl Phone {
         let number = PHONE_NUMBER_UTIL
             .parse(&text, rules.default_region.known())
             .map_err(|_| PhoneError::Malformed)?;
-        let region = number.get_region_code().map(|region| region.to_string());
-        let region = region.and_then(|code| code.parse::<Region>().ok());
+        // The calling code comes first: who may not be served learns no more than that, and no
+        // patterns are compiled for countries that nobody is served in (they take 100 MB).
+        if !rules.serves_calling_code(number.country_code) {
+            return Err(PhoneError::Country);
+        }
         if !number.is_valid() {
             return Err(PhoneError::NotMobile);
         }
-        // A country comes before the type: who may not be served learns no more than that.
+        // Several countries may share a calling code.
+        let region = number.get_region_code().map(|region| region.to_string());
+        let region = region.and_then(|code| code.parse::<Region>().ok());
         if !region.is_some_and(|region| rules.countries.contains(&region)) {
             return Err(PhoneError::Country);
         }
@@ -127,6 +139,12 @@ impl Phone {
     /// The national digits of a mainland number; `None` for any other country.
     pub fn mainland(&self) -> Option<&str> {
         self.0.strip_prefix("+86").filter(|digits| digits.len() == 11)
+    }
+
+    /// The number as most Chinese vendors want it: national digits in the mainland, otherwise the
+    /// country's code and the number, without `+`.
+    pub fn vendors(&self) -> String {
+        self.mainland().unwrap_or_else(|| self.0.trim_start_matches('+')).to_owned()
     }
 
     /// The number with its middle hidden, for people and logs: `+86138****8000`.
@@ -186,11 +204,14 @@ mod tests {
             "008613800138000",
             "0086 138 0013 8000",
             "013800138000",
+            "86013800138000",
+            "+86013800138000",
             "１３８００１３８０００",
             "＋８６１３８００１３８０００",
             "+86\u{a0}138\u{a0}0013\u{a0}8000",
             " 13800138000 ",
             "138-0013-8000",
+            "13８００１３８０００",
             "𝟏𝟑𝟖𝟎𝟎𝟏𝟑𝟖𝟎𝟎𝟎",
             "1795113800138000",
         ];
@@ -207,6 +228,7 @@ mod tests {
             "+",
             "()",
             "12345",
+            "13800138000,13811001",
             "13800138000,13811001000",
             "13800138000;13811001000",
             "13800138000|13811001000",

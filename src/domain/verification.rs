@@ -1,8 +1,9 @@
 //! One attempt to prove control of a phone: `pending`, then ended for good.
 //!
-//! A verification holds only what may be used in its stage: the code's digest and the sealed
-//! number are there while it is pending and gone afterwards. Guesses are counted before they are
-//! judged, and what was counted is committed before anyone learns the answer.
+//! What may be used only while it is pending (the code's digest, the sealed number) is a record of
+//! its own, [`LiveCode`]: it vanishes when the code ends, also if nobody ever comes back. Guesses
+//! are counted before they are judged, and what was counted is committed before anyone learns the
+//! answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,16 +42,10 @@ pub struct Verification {
 pub enum Stage {
     /// A code is out.
     Pending {
-        /// What a right guess digests to.
-        code: CodeDigest,
-        /// Which pepper the digest was made with.
-        pepper: String,
         /// When the code ends.
         expires_at: Millis,
         /// Guesses left for this code.
         checks_left: u8,
-        /// The number, sealed: a resend and the token need it.
-        phone: String,
     },
     /// The right code came.
     Approved {
@@ -67,6 +62,17 @@ pub enum Stage {
         /// When.
         at: Millis,
     },
+}
+
+/// The code that is out, and the number it went to: kept as long as a guess may be judged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LiveCode {
+    /// What a right guess digests to.
+    pub digest: CodeDigest,
+    /// Which pepper the digest was made with.
+    pub pepper: String,
+    /// The number, sealed: a resend and the token need it.
+    pub phone: String,
 }
 
 /// A message of a verification.
@@ -119,6 +125,32 @@ impl Status {
     }
 }
 
+/// Why a message of a verification is not wanted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unwanted {
+    /// The caller gave the verification up.
+    Canceled,
+    /// The verification is approved already.
+    Approved,
+    /// The verification took its last guess.
+    MaxAttemptsReached,
+    /// A newer message, or a newer verification, took its place.
+    Superseded,
+}
+
+impl Unwanted {
+    /// The word in timelines and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Canceled => "canceled",
+            Self::Approved => "approved",
+            Self::MaxAttemptsReached => "max_attempts_reached",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
 /// What came of a guess. None of these is an error: each is an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guess {
@@ -150,11 +182,11 @@ impl Verification {
         matches!(self.stage, Stage::Pending { expires_at, .. } if now < expires_at)
     }
 
-    /// Judges a guess whose digest is `guess`, having counted it. The caller has checked that the
-    /// phone may be guessed at and counts the failure on it in the same commit.
-    pub fn check(&mut self, guess: &CodeDigest, now: Millis) -> Guess {
+    /// Judges a guess by its digest, having counted it. The caller has checked that the phone may
+    /// be guessed at and counts the failure on it in the same commit.
+    pub fn check(&mut self, code: &CodeDigest, guess: &CodeDigest, now: Millis) -> Guess {
         let live = self.is_live(now);
-        let Stage::Pending { code, checks_left, .. } = &mut self.stage else {
+        let Stage::Pending { checks_left, .. } = &mut self.stage else {
             return Guess::Closed;
         };
         if !live || *checks_left == 0 {
@@ -173,6 +205,21 @@ impl Verification {
         Guess::Wrong { checks_left: left }
     }
 
+    /// Why this message of it is not wanted any more, if that is so. That its code has ended is
+    /// no reason here: a delivery has a deadline of its own, before that.
+    pub fn unwanted(&self, message: DeliveryId) -> Option<Unwanted> {
+        match self.stage {
+            Stage::Pending { .. } => self
+                .messages
+                .last()
+                .is_some_and(|newest| newest.delivery != message)
+                .then_some(Unwanted::Superseded),
+            Stage::Approved { .. } => Some(Unwanted::Approved),
+            Stage::Canceled { .. } => Some(Unwanted::Canceled),
+            Stage::Exhausted { .. } => Some(Unwanted::MaxAttemptsReached),
+        }
+    }
+
     /// Ends it, if it has not ended; says whether it did.
     pub fn cancel(&mut self, now: Millis) -> bool {
         let live = self.is_live(now);
@@ -182,12 +229,9 @@ impl Verification {
         live
     }
 
-    /// Puts a new code in the place of the old one. The phone's failures are not touched.
-    pub fn renew(&mut self, code: CodeDigest, pepper: String, policy: &Policy, now: Millis) {
-        if let Stage::Pending { code: old, pepper: old_pepper, expires_at, checks_left, .. } =
-            &mut self.stage
-        {
-            (*old, *old_pepper) = (code, pepper);
+    /// Gives it the life and the guesses of a new code. The phone's failures are not touched.
+    pub fn renew(&mut self, policy: &Policy, now: Millis) {
+        if let Stage::Pending { expires_at, checks_left } = &mut self.stage {
             (*expires_at, *checks_left) = (now + policy.code_ttl, policy.checks_max);
         }
     }
@@ -236,26 +280,24 @@ mod tests {
             fingerprint: "00".into(),
             locale: "zh".into(),
             created_at: 0,
-            stage: Stage::Pending {
-                code: digest("123456"),
-                pepper: "p1".into(),
-                expires_at: 5 * MINUTE,
-                checks_left: 5,
-                phone: "sealed".into(),
-            },
+            stage: Stage::Pending { expires_at: 5 * MINUTE, checks_left: 5 },
             messages: vec![],
             checks: vec![],
         }
+    }
+
+    fn guess(verification: &mut Verification, text: &str, now: Millis) -> Guess {
+        verification.check(&digest("123456"), &digest(text), now)
     }
 
     #[test]
     fn five_guesses_are_judged_and_no_more() {
         let mut verification = pending();
         for left in (0..5).rev() {
-            let judged = verification.check(&digest("000000"), 1);
+            let judged = guess(&mut verification, "000000", 1);
             assert_eq!(judged, Guess::Wrong { checks_left: left });
         }
-        assert_eq!(verification.check(&digest("123456"), 1), Guess::Closed);
+        assert_eq!(guess(&mut verification, "123456", 1), Guess::Closed);
         assert_eq!(verification.status(1), Status::MaxAttemptsReached);
         assert_eq!(verification.checks.len(), 5);
     }
@@ -263,32 +305,49 @@ mod tests {
     #[test]
     fn a_right_code_is_right_once() {
         let mut verification = pending();
-        assert_eq!(verification.check(&digest("123456"), 1), Guess::Right);
-        assert_eq!(verification.check(&digest("123456"), 1), Guess::Closed);
+        assert_eq!(guess(&mut verification, "123456", 1), Guess::Right);
+        assert_eq!(guess(&mut verification, "123456", 1), Guess::Closed);
         assert_eq!(verification.status(9 * MINUTE), Status::Approved);
-        assert!(!format!("{:?}", verification.stage).contains("sealed"), "nothing stays behind");
     }
 
     #[test]
     fn a_code_ends_at_five_minutes() {
         let mut verification = pending();
-        assert_eq!(verification.check(&digest("123456"), 5 * MINUTE), Guess::Closed);
+        assert_eq!(guess(&mut verification, "123456", 5 * MINUTE), Guess::Closed);
         assert_eq!(verification.status(5 * MINUTE), Status::Expired);
-        assert_eq!(verification.check(&digest("123456"), 5 * MINUTE - 1), Guess::Right);
+        assert_eq!(guess(&mut verification, "123456", 5 * MINUTE - 1), Guess::Right);
     }
 
     #[test]
-    fn a_renewed_code_replaces_the_old_one() {
+    fn a_renewed_code_has_a_life_and_guesses_of_its_own() {
         let mut verification = pending();
-        verification.check(&digest("000000"), 1);
-        let policy = Policy::default();
-        verification.renew(digest("654321"), "p2".into(), &policy, 60 * SECOND);
-        assert_eq!(
-            verification.check(&digest("123456"), 61 * SECOND),
-            Guess::Wrong { checks_left: 4 }
-        );
+        guess(&mut verification, "000000", 1);
+        verification.renew(&Policy::default(), 60 * SECOND);
+        let new = digest("654321");
+        let old_code = verification.check(&new, &digest("123456"), 61 * SECOND);
+        assert_eq!(old_code, Guess::Wrong { checks_left: 4 });
         assert_eq!(verification.ends_at(), 6 * MINUTE);
-        assert_eq!(verification.check(&digest("654321"), 6 * MINUTE - 1), Guess::Right);
+        assert_eq!(verification.check(&new, &new, 6 * MINUTE - 1), Guess::Right);
+    }
+
+    #[test]
+    fn only_the_newest_message_of_a_pending_one_is_wanted() {
+        let [old, new] = [1, 2].map(|byte| DeliveryId::with(1, 0, [byte; 9]));
+        let mut verification = pending();
+        let sent = |delivery| Sent { delivery, at: 0, request: None };
+        verification.messages = vec![sent(old), sent(new)];
+        assert_eq!(verification.unwanted(old), Some(Unwanted::Superseded));
+        assert_eq!(verification.unwanted(new), None);
+        let mut approved = verification.clone();
+        guess(&mut approved, "123456", 1);
+        assert_eq!(approved.unwanted(new), Some(Unwanted::Approved));
+        let mut exhausted = verification.clone();
+        for _ in 0..5 {
+            guess(&mut exhausted, "000000", 1);
+        }
+        assert_eq!(exhausted.unwanted(new), Some(Unwanted::MaxAttemptsReached));
+        verification.cancel(1);
+        assert_eq!(verification.unwanted(new), Some(Unwanted::Canceled));
     }
 
     #[test]
@@ -296,7 +355,7 @@ mod tests {
         let mut verification = pending();
         assert!(verification.cancel(1));
         assert!(!verification.cancel(2));
-        assert_eq!(verification.check(&digest("123456"), 3), Guess::Closed);
+        assert_eq!(guess(&mut verification, "123456", 3), Guess::Closed);
         assert_eq!(verification.status(3), Status::Canceled);
     }
 }

@@ -22,6 +22,9 @@ pub struct Tenant {
     pub origins: Vec<String>,
     /// Whether servers need a challenge, too.
     pub challenge_always: bool,
+    /// What its codes may be good for; the first is meant where a start names none. Each has
+    /// guesses of its own, so a caller must not be able to make them up.
+    pub purposes: Vec<String>,
 }
 
 /// The tenants, by their keys' digests: looking a digest up tells nothing about the key.

@@ -17,12 +17,17 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Reads a body whole.
 pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+    read_at_most(request, BODY_MAX).await
+}
+
+/// Reads a body of at most so many bytes whole.
+pub(super) async fn read_at_most(request: Request, most: usize) -> Result<Bytes, Problem> {
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > BODY_MAX) {
+    if declared.is_some_and(|length| length > most) {
         return Err(Problem::of(Kind::TooLarge));
     }
-    let limited = Limited::new(request.into_body(), BODY_MAX);
+    let limited = Limited::new(request.into_body(), most);
     match tokio::time::timeout(BODY_TIME, limited.collect()).await {
         Err(_) => Err(Problem::of(Kind::TimedOut)),
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -33,7 +33,7 @@ pub(super) struct Filter {
 
 pub(super) async fn demo(State(doors): State<Doors>) -> Json<Value> {
     let key = doors.settings.dev.as_ref().and_then(|dev| dev.publishable_key.clone());
-    Json(json!({"publishable_key": key, "purpose": "login"}))
+    Json(json!({"publishable_key": key}))
 }
 
 pub(super) async fn messages(

@@ -44,6 +44,8 @@ pub(super) struct ProblemBody {
     checks_left: Option<u8>,
     /// The member that is wrong, in an unreadable request.
     key: Option<String>,
+    /// The purposes that may be asked for, after another one.
+    purposes: Option<Vec<String>>,
 }
 
 /// A challenge.
@@ -118,7 +120,7 @@ pub(super) struct StartBody {
     phone: String,
     /// The answered challenge. Browsers always need one.
     challenge: Option<ChallengeAnswer>,
-    /// What the code shall be good for: 1 to 32 of a-z, 0-9, `-`, `_`. Default `login`.
+    /// What the code shall be good for: one of the tenant's `purposes`; the first by default.
     purpose: Option<String>,
     /// The language of the message, such as `zh` or `en-US`.
     locale: Option<String>,
@@ -199,7 +201,13 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
 /// Makes a challenge. Nothing is stored until it is answered.
 #[utoipa::path(post, path = "/v1/challenges", responses((status = 201, body = Challenge)))]
-pub(super) async fn create_challenge(State(doors): State<Doors>, caller: Caller) -> Response {
+pub(super) async fn create_challenge(
+    State(doors): State<Doors>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    // Nothing is asked for in it, but a body that is left unread would end the connection.
+    body::read(request).await?;
     let minted = doors.verifier.mint_challenge(&caller.tenant.id);
     let image_url = format!(
         "{}/v1/challenges/{}~{}/image",
@@ -212,7 +220,7 @@ pub(super) async fn create_challenge(State(doors): State<Doors>, caller: Caller)
     let [zh, en] = Language::ALL.map(|language| minted.rule.instruction(language));
     let instruction = Instruction { zh, en };
     let challenge = Challenge { id, kind: "image", image_url, instruction, expires_at };
-    (StatusCode::CREATED, Json(challenge)).into_response()
+    Ok((StatusCode::CREATED, Json(challenge)).into_response())
 }
 
 /// A challenge's picture: the same one every time. Needs no key: an `img` element sends none.
@@ -249,10 +257,10 @@ pub(super) async fn start(
 ) -> Result<Response, Problem> {
     let JsonBody { value: StartBody { phone, challenge, purpose, locale }, bytes } = body;
     let phone = Phone::parse(&phone, &doors.settings.phones).map_err(phone_problem)?;
-    let purpose = parse_purpose(purpose)?;
+    let purpose = listed_purpose(&caller, purpose.as_deref())?;
     let idempotency = idempotency(&headers, "start", &bytes)?;
     let needed = caller.needs_challenge();
-    let answered = challenge.map(|given| answered(&doors, &caller, given)).transpose()?;
+    let answered = challenge.map(|given| answered(&doors, &caller, given));
     if needed && answered.is_none() {
         return Err(Problem::of(Kind::ChallengeRequired));
     }
@@ -364,14 +372,14 @@ pub(super) async fn jwks(State(doors): State<Doors>) -> Response {
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(keys)).into_response()
 }
 
-fn answered(doors: &Doors, caller: &Caller, given: ChallengeAnswer) -> Result<Answered, Problem> {
-    let prefix = format!("{}~", caller.tenant.id);
-    let minted = given
-        .id
-        .strip_prefix(&prefix)
-        .and_then(|id| doors.verifier.open_challenge(&caller.tenant.id, id))
-        .ok_or_else(|| Problem::of(Kind::ChallengeExpired))?;
-    Ok(Answered::Minted { minted, answer: given.answer })
+fn answered(doors: &Doors, caller: &Caller, given: ChallengeAnswer) -> Answered {
+    let ChallengeAnswer { id, answer } = given;
+    match id.split_once('~') {
+        Some((tenant, id)) if tenant == caller.tenant.id => {
+            doors.verifier.answered(tenant, id, answer)
+        }
+        _ => Answered::Unknown,
+    }
 }
 
 /// The problem of a number that is not taken.
@@ -384,16 +392,18 @@ pub(super) fn phone_problem(error: PhoneError) -> Problem {
     }
 }
 
-fn parse_purpose(purpose: Option<String>) -> Result<String, Problem> {
-    let purpose = purpose.unwrap_or_else(|| "login".to_owned());
-    let allowed = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+fn listed_purpose(caller: &Caller, asked: Option<&str>) -> Result<String, Problem> {
+    let listed = &caller.tenant.purposes;
+    let found = match asked {
+        Some(asked) => listed.iter().find(|purpose| *purpose == asked),
+        None => listed.first(),
     };
-    if (1..=32).contains(&purpose.len()) && purpose.bytes().all(allowed) {
-        Ok(purpose)
-    } else {
-        Err(Problem::invalid("purpose", "a purpose is 1 to 32 of a-z, 0-9, - and _"))
-    }
+    found.cloned().ok_or_else(|| {
+        Problem::of(Kind::PurposeNotAllowed)
+            .detail(format!("the purposes of this tenant are: {}", listed.join(", ")))
+            .with("key", json!("purpose"))
+            .with("purposes", json!(listed))
+    })
 }
 
 fn idempotency(

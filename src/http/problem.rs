@@ -23,6 +23,8 @@ pub enum Kind {
     InvalidPhone,
     /// A number of a country that is not served.
     CountryNotAllowed,
+    /// A purpose that is not on the tenant's list.
+    PurposeNotAllowed,
     /// A browser's request without an answered challenge.
     ChallengeRequired,
     /// A wrong answer.
@@ -63,10 +65,11 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::InvalidPhone,
         Self::CountryNotAllowed,
+        Self::PurposeNotAllowed,
         Self::ChallengeRequired,
         Self::ChallengeWrong,
         Self::ChallengeExpired,
@@ -110,6 +113,13 @@ impl Kind {
                 "country-not-allowed",
                 "Numbers of this country are not served",
                 "The operator lists the countries in `phone.countries`. Nothing was spent.",
+            ),
+            Self::PurposeNotAllowed => (
+                StatusCode::BAD_REQUEST,
+                "purpose-not-allowed",
+                "This purpose is not on the tenant's list",
+                "Use one of `purposes`; the operator lists them in the tenant's `purposes`. \
+                 Nothing was spent.",
             ),
             Self::ChallengeRequired => (
                 StatusCode::FORBIDDEN,

@@ -3,18 +3,28 @@
 
 use axum::extract::{Path, Request, State};
 use axum::http::Method;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::uri::PathAndQuery;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::{Kind, Problem};
 use super::{Doors, body};
 use crate::keys::Ring;
+use crate::providers::Pushed;
 
-/// Receipts of one request that are looked at; providers send few at once.
+/// Receipts of one request that are looked at.
 const RECEIPTS_MAX: usize = 500;
+/// The most bytes of a push: as many receipts as are looked at, of 256 bytes each.
+const PUSH_MAX: usize = 128 * 1024;
+
+/// Where a provider pushes its receipts.
+pub fn url(public_url: &str, ring: &Ring, provider: &str) -> String {
+    format!("{public_url}/receipts/{provider}/{}", secret(ring, provider))
+}
 
 /// The secret part of a provider's path.
 pub fn secret(ring: &Ring, provider: &str) -> String {
-    hex::encode(&ring.fingerprint("receipts", provider.as_bytes())[..16])
+    hex::encode(ring.fingerprint("receipts", provider.as_bytes()))
 }
 
 pub(super) async fn receive(
@@ -29,22 +39,37 @@ pub(super) async fn receive(
     let (Some(provider), Ok(()), true) = (provider, known, request.method() == Method::POST) else {
         return Problem::of(Kind::NotFound).into_response();
     };
-    let body = match body::read(request).await {
+    let url = format!(
+        "{}{}",
+        doors.settings.public_url,
+        request.uri().path_and_query().map_or("", PathAndQuery::as_str)
+    );
+    let headers = request.headers().clone();
+    let body = match body::read_at_most(request, PUSH_MAX).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };
-    for receipt in provider.read_receipts(&body).into_iter().take(RECEIPTS_MAX) {
+    let pushed = Pushed { url: &url, headers: &headers, body: &body };
+    let Some(read) = provider.read_receipts(&pushed) else {
+        count(&name, "forged");
+        return Problem::of(Kind::NotFound).into_response();
+    };
+    for receipt in read.receipts.into_iter().take(RECEIPTS_MAX) {
         match doors.verifier.receive(receipt).await {
             Ok(changed) => {
-                let outcome = if changed { "taken" } else { "ignored" };
-                metrics::counter!(
-                    "countersign_receipts_total", "provider" => name.clone(), "outcome" => outcome
-                )
-                .increment(1);
+                count(&name, if changed { "taken" } else { "ignored" });
             }
             // Providers push again what was not taken.
             Err(error) => return Problem::from(error).into_response(),
         }
     }
-    "success".into_response()
+    let json = read.reply.starts_with('{');
+    let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
+    ([(CONTENT_TYPE, kind)], read.reply).into_response()
+}
+
+fn count(provider: &str, outcome: &'static str) {
+    let provider = provider.to_owned();
+    metrics::counter!("countersign_receipts_total", "provider" => provider, "outcome" => outcome)
+        .increment(1);
 }

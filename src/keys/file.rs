@@ -148,10 +148,10 @@ mod tests {
         assert_eq!(format!("{made:?}"), format!("{again:?}"));
         let new = add_key(&path, Use::Token, 3000, &mut chance).unwrap();
         let rotated = load(&path, 4000).unwrap();
-        let tokens: Vec<_> = rotated.token_seeds().map(|(id, _)| id.to_owned()).collect();
+        let tokens: Vec<_> = rotated.token_pairs().map(|(id, _)| id.to_owned()).collect();
         assert_eq!((tokens.len(), &tokens[0]), (2, &new));
         add_key(&path, Use::Token, 3000 + 2 * DAY, &mut chance).unwrap();
-        assert_eq!(load(&path, 3000 + 2 * DAY).unwrap().token_seeds().count(), 2);
+        assert_eq!(load(&path, 3000 + 2 * DAY).unwrap().token_pairs().count(), 2);
         let fixed = add_key(&path, Use::Fingerprint, 5000, &mut chance);
         assert!(matches!(fixed, Err(KeyFileError::Fixed(_))));
     }

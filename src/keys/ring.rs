@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hmac;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -84,11 +85,33 @@ pub struct KeyInfo {
     pub active: bool,
 }
 
+/// A key with what is worked out of its bytes once.
 struct Key {
     info: KeyInfo,
-    bytes: [u8; 32],
     mac: hmac::Key,
+    aead: RandomizedNonceKey,
+    /// For signing, in a key for tokens.
+    pair: Option<Ed25519KeyPair>,
 }
+
+impl Key {
+    fn new(stored: &StoredKey, active: bool) -> Option<Self> {
+        let bytes = stored.bytes()?;
+        let (id, usage, created_at) = (stored.id.clone(), stored.usage, stored.created_at);
+        let pair = (usage == Use::Token).then(|| {
+            Ed25519KeyPair::from_seed_unchecked(&bytes).expect("any 32 bytes are an Ed25519 seed")
+        });
+        Some(Self {
+            info: KeyInfo { id, usage, created_at, active },
+            mac: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
+            aead: RandomizedNonceKey::new(&AES_256_GCM, &bytes).expect("the key has 256 bits"),
+            pair,
+        })
+    }
+}
+
+/// The keyed name of something in the store.
+pub type Fingerprint = [u8; 16];
 
 /// All keys that are accepted, the active one of each use first.
 pub struct Ring {
@@ -115,12 +138,8 @@ impl Ring {
                 if replaced_at.is_some_and(|at: Millis| at + overlap <= wall) {
                     break;
                 }
-                let bytes = stored.bytes()?;
-                let mac = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
-                let (id, created_at) = (stored.id.clone(), stored.created_at);
-                let info = KeyInfo { id, usage, created_at, active: replaced_at.is_none() };
-                keys.push(Key { info, bytes, mac });
-                replaced_at = Some(created_at);
+                keys.push(Key::new(stored, replaced_at.is_none())?);
+                replaced_at = Some(stored.created_at);
             }
         }
         let complete = Use::ALL.iter().all(|usage| keys.iter().any(|key| key.info.usage == *usage));
@@ -141,17 +160,18 @@ impl Ring {
     }
 
     /// The name of something in the store: keyed, so that a number cannot be found by trying all.
-    pub fn fingerprint(&self, kind: &str, of: &[u8]) -> [u8; 32] {
+    /// 128 bits of the digest are enough for names that nobody can choose, and halve an index.
+    pub fn fingerprint(&self, kind: &str, of: &[u8]) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.active(Use::Fingerprint).mac);
         context.update(&(kind.len() as u64).to_be_bytes());
         context.update(kind.as_bytes());
         context.update(of);
-        context.sign().as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
+        *context.sign().as_ref().first_chunk().expect("HMAC-SHA-256 has 32 bytes")
     }
 
     /// The partition of something with this fingerprint.
-    pub fn partition(fingerprint: &[u8; 32]) -> u16 {
-        u16::from_be_bytes([fingerprint[30], fingerprint[31]]) % PARTITIONS
+    pub fn partition(fingerprint: &Fingerprint) -> u16 {
+        u16::from_be_bytes([fingerprint[14], fingerprint[15]]) % PARTITIONS
     }
 
     /// The pepper for new codes, with its name.
@@ -174,7 +194,8 @@ impl Ring {
     pub fn seal(&self, usage: Use, purpose: &[u8], plain: &[u8]) -> String {
         let key = self.active(usage);
         let mut sealed = plain.to_vec();
-        let nonce = aead(key)
+        let nonce = key
+            .aead
             .seal_in_place_append_tag(Aad::from(purpose), &mut sealed)
             .expect("sealing a short text does not fail");
         let mut bytes = nonce.as_ref().to_vec();
@@ -189,19 +210,15 @@ impl Ring {
         self.of(usage).find_map(|key| {
             let mut opened = sealed.to_vec();
             let nonce = Nonce::from(nonce);
-            let plain = aead(key).open_in_place(nonce, Aad::from(purpose), &mut opened).ok()?;
+            let plain = key.aead.open_in_place(nonce, Aad::from(purpose), &mut opened).ok()?;
             Some(plain.to_vec())
         })
     }
 
-    /// The seeds of the token keys with their names, the active one first.
-    pub(crate) fn token_seeds(&self) -> impl Iterator<Item = (&str, &[u8; 32])> {
-        self.of(Use::Token).map(|key| (key.info.id.as_str(), &key.bytes))
+    /// The key pairs for tokens with their names, the active one first.
+    pub fn token_pairs(&self) -> impl Iterator<Item = (&str, &Ed25519KeyPair)> {
+        self.of(Use::Token).filter_map(|key| Some((key.info.id.as_str(), key.pair.as_ref()?)))
     }
-}
-
-fn aead(key: &Key) -> RandomizedNonceKey {
-    RandomizedNonceKey::new(&AES_256_GCM, &key.bytes).expect("the key has 256 bits")
 }
 
 #[cfg(test)]

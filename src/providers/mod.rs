@@ -1,14 +1,28 @@
 //! Who carries a message. A dialect is one file: it knows one vendor's wire and nothing else. It
 //! translates a [`Message`] into a request, and every answer (or silence) into an [`Outcome`].
 
+pub mod aliyun;
+pub mod aws;
+pub mod codes;
+pub mod kind;
+pub mod signing;
 pub mod simulated;
+#[cfg(test)]
+mod stub;
+pub mod tencent;
 pub mod transport;
+pub mod twilio;
+pub mod vonage;
+pub mod watch;
+pub mod webhook;
+pub mod wire;
 pub mod yuntongxun;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use reqwest::header::HeaderMap;
 
 use crate::domain::code::Code;
 pub use crate::domain::outcome::{Class, Outcome, Receipt};
@@ -53,13 +67,39 @@ pub trait Provider: Send + Sync {
     /// here.
     async fn send(&self, message: &Message) -> Outcome;
 
-    /// Reads the receipts out of what the provider pushed to us. What cannot be read is passed
-    /// over: it comes from outside, and changes nothing.
-    fn read_receipts(&self, body: &[u8]) -> Vec<Receipt>;
+    /// Reads the receipts out of what the provider pushed to us; `None` if it is signed and the
+    /// signature is not the provider's. What cannot be read is passed over: it comes from outside,
+    /// and changes nothing.
+    fn read_receipts(&self, pushed: &Pushed<'_>) -> Option<Receipts>;
 
-    /// Asks for receipts, where the provider offers that; also how `doctor` tries credentials,
-    /// since it costs nothing.
+    /// Asks for receipts, where the provider offers that.
     async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome>;
+
+    /// Tries credentials, as `doctor` does, with a call that sends nothing, costs nothing and
+    /// takes nothing away; `false` where the vendor has no such call, and only asking for receipts
+    /// can tell.
+    async fn try_credentials(&self) -> Result<bool, Outcome> {
+        Ok(false)
+    }
+}
+
+/// What a provider pushed to us.
+pub struct Pushed<'a> {
+    /// Where it was pushed to, as the provider knows it: the public URL with path and query.
+    pub url: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What a push said, and what the provider wants to hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipts {
+    /// The receipts.
+    pub receipts: Vec<Receipt>,
+    /// The body of the answer.
+    pub reply: &'static str,
 }
 
 /// The providers in the order of the configuration, which is the order of failover.

@@ -7,13 +7,40 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Message, Outcome, Provider, Receipt};
+use super::kind::{Given, Kind, Maker, Misfit};
+use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts};
 use crate::clock::{Clock, Millis};
 
 /// Messages that the inbox remembers; older ones are forgotten.
 pub const INBOX_MAX: usize = 100_000;
 /// The longest scripted latency, in milliseconds.
 pub const LATENCY_MAX_MS: u64 = 60_000;
+
+/// The kind, for the table.
+pub const KIND: Kind = Kind {
+    name: "simulated",
+    secrets: &[],
+    read,
+    caution: |_| Some("simulated: nobody gets a message"),
+    explain: |_| None,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    name: String,
+    /// There is nothing to be reached; every kind takes it.
+    #[serde(default, rename = "base_url")]
+    _base_url: String,
+}
+
+fn read(given: Given) -> Result<Maker, Misfit> {
+    let Settings { name, .. } = given.settings()?;
+    Ok(Arc::new(move |parts| {
+        let (simulator, clock) = (Arc::clone(&parts.simulator), parts.clock.clone());
+        Arc::new(Simulated::new(name.clone(), simulator, clock))
+    }))
+}
 
 /// What the simulated provider does with the next messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -239,8 +266,8 @@ impl Provider for Simulated {
         Outcome::of(class, "scripted")
     }
 
-    fn read_receipts(&self, _body: &[u8]) -> Vec<Receipt> {
-        Vec::new()
+    fn read_receipts(&self, _pushed: &Pushed<'_>) -> Option<Receipts> {
+        Some(Receipts { receipts: Vec::new(), reply: "success" })
     }
 
     async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome> {

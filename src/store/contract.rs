@@ -4,15 +4,17 @@
 //! A stumbling store may answer "I do not know". A promise passes that on, and is then tried from
 //! the start on a new store; only promises about many at once try again by themselves.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::memory::MemoryStore;
+use super::redis::{Credentials, RedisStore, Settings, servers};
 use super::sqlite::SqliteStore;
 use super::*;
-use crate::clock::{Clock, DAY};
+use crate::clock::{Clock, DAY, MINUTE};
 
 const NOW: Millis = 1_735_749_045_000;
 const FAR: Millis = NOW + DAY;
@@ -20,6 +22,19 @@ const FAR: Millis = NOW + DAY;
 const SEEDS: u64 = 8;
 /// How often a caller tries again before it is wrong to blame bad luck.
 const TRIES_MAX: u32 = 1000;
+
+mod crowds;
+mod verbs;
+
+use crowds::{
+    a_verb_sees_all_its_records_at_one_moment, increments_of_one_hot_record_all_land_exactly_once,
+    of_those_who_take_one_record_exactly_one_wins,
+};
+use verbs::{
+    a_decision_sees_its_own_draft, a_decision_that_fails_writes_nothing,
+    a_failure_in_phase_two_keeps_phase_one, a_panic_in_a_decision_does_not_kill_the_store,
+    a_record_that_cannot_be_read_is_an_error_and_stays, a_verb_of_two_phases_commits_both,
+};
 
 type Kept = Result<(), StoreError>;
 
@@ -49,6 +64,23 @@ impl World {
         Self { store: Arc::new(store), clock, stumbles: false, _folder: Some(folder) }
     }
 
+    /// A store on these servers that nobody else sees. Its kind 1 is bound to the history.
+    async fn redis(url: &str, prefix: &str, replicas: u32) -> Self {
+        let clock = Clock::manual(NOW);
+        clock.jump_wall(Clock::machine().wall() - NOW);
+        let settings = Settings {
+            place: url.parse().unwrap(),
+            credentials: Credentials::default(),
+            prefix: prefix.to_owned(),
+            partitions: 1024,
+            bound: vec![1],
+            replicas,
+            hold: MINUTE,
+        };
+        let store = RedisStore::open(settings, clock.clone()).await.unwrap();
+        Self { store: Arc::new(store), clock, stumbles: false, _folder: None }
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         Ok(self.store.read(std::slice::from_ref(key)).await?.remove(0))
     }
@@ -70,8 +102,15 @@ impl World {
         self.store.commit(Commit { guards, writes }).await
     }
 
+    /// Writes without guards, a commit for each partition.
     async fn write(&self, writes: Vec<(Key, Write)>) -> Kept {
-        assert!(self.commit(&[], writes).await?, "nothing guards these writes");
+        let mut of: BTreeMap<u16, Vec<_>> = BTreeMap::new();
+        for write in writes {
+            of.entry(write.0.partition).or_default().push(write);
+        }
+        for writes in of.into_values() {
+            assert!(self.commit(&[], writes).await?, "nothing guards these writes");
+        }
         Ok(())
     }
 
@@ -147,7 +186,33 @@ macro_rules! every_store_promises {
                 super::firmly(super::World::sqlite(), super::$promise).await;
             })*
         }
+        /// All promises on the servers at `url`, one after the other: starting servers takes long.
+        async fn all_on_redis(url: &str, replicas: u32) {
+            $({
+                eprintln!("{} on {url}", stringify!($promise));
+                let prefix = concat!(stringify!($promise), ":");
+                firmly(World::redis(url, prefix, replicas).await, $promise).await;
+            })*
+        }
     };
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_promises_hold_on_one_redis_server() {
+    let server = servers::Server::start(&[]);
+    all_on_redis(&server.url(), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_promises_hold_on_redis_with_sentinels() {
+    let watched = servers::Watched::start();
+    all_on_redis(&watched.url(), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_promises_hold_on_a_redis_cluster() {
+    let cluster = servers::Cluster::start();
+    all_on_redis(&cluster.url(), 1).await;
 }
 
 every_store_promises! {
@@ -162,7 +227,7 @@ every_store_promises! {
     half_a_batch_never_lands,
     a_batch_is_there_whole_or_not_at_all_whatever_was_answered,
     a_record_deleted_and_made_anew_is_not_taken_for_the_old_one,
-    revisions_rise_over_all_records,
+    no_revision_is_given_twice,
     what_is_due_comes_the_longest_due_first_and_no_more_than_asked_for,
     what_is_not_due_yet_does_not_come,
     what_is_rewritten_without_a_due_time_or_deleted_is_not_due,
@@ -334,14 +399,13 @@ async fn a_record_deleted_and_made_anew_is_not_taken_for_the_old_one(world: &Wor
     Ok(())
 }
 
-async fn revisions_rise_over_all_records(world: &World) -> Kept {
-    let mut last = 0;
+async fn no_revision_is_given_twice(world: &World) -> Kept {
+    let mut given = BTreeSet::new();
     for round in 0..10 {
         let key = key(&(round % 3).to_string());
         world.write(vec![put(&key, b"x")]).await?;
         let revision = world.revision(&key).await?.unwrap();
-        assert!(revision > last, "{revision} after {last}");
-        last = revision;
+        assert!(given.insert(revision), "{revision} twice in {given:?}");
         world.write(vec![(key, Write::Delete)]).await?;
     }
     world.write(vec![put(&key("a"), b"x"), put(&key("b"), b"x")]).await?;
@@ -415,267 +479,5 @@ async fn an_expired_record_counts_as_absent(world: &World) -> Kept {
     assert!(world.commit(&[(&key, None)], vec![put(&key, b"3")]).await?);
     assert_eq!(world.value(&key).await?, Some(b"3".to_vec()));
     assert_ne!(world.revision(&key).await?, old);
-    Ok(())
-}
-
-/// Writes one record, then another of another partition, unless it fails in between.
-struct TwoPhases {
-    fails: bool,
-}
-
-enum Phase {
-    First,
-    /// With what the first phase found.
-    Second(Option<u8>),
-}
-
-impl TwoPhases {
-    fn keys() -> [Key; 2] {
-        [Key::new(1, 1, "first"), Key::new(2, 1, "second")]
-    }
-}
-
-impl Verb for TwoPhases {
-    type Phase = Phase;
-    type Answer = Option<u8>;
-
-    fn keys(&self, phase: &Phase) -> Vec<Key> {
-        let [first, second] = Self::keys();
-        vec![if matches!(phase, Phase::First) { first } else { second }]
-    }
-
-    fn decide(
-        &self,
-        phase: &Phase,
-        draft: &mut Draft,
-    ) -> Result<Then<Phase, Option<u8>>, StoreError> {
-        let [first, second] = Self::keys();
-        match phase {
-            Phase::First => {
-                let found = draft.get(&first)?;
-                draft.put(&first, &1, FAR);
-                Ok(Then::Go(Phase::Second(found)))
-            }
-            Phase::Second(found) => {
-                draft.put(&second, &2, FAR);
-                let failure = StoreError::Unreadable("refused".to_owned());
-                if self.fails { Err(failure) } else { Ok(Then::Done(*found)) }
-            }
-        }
-    }
-}
-
-async fn a_verb_of_two_phases_commits_both(world: &World) -> Kept {
-    let [first, second] = TwoPhases::keys();
-    world.write(vec![put(&first, b"7")]).await?;
-    let answer = transact(&world.store, TwoPhases { fails: false }, Phase::First).await?;
-    assert_eq!(answer, Some(7), "what the first phase found travels in the next");
-    assert_eq!(world.value(&first).await?, Some(b"1".to_vec()));
-    assert_eq!(world.value(&second).await?, Some(b"2".to_vec()));
-    Ok(())
-}
-
-async fn a_failure_in_phase_two_keeps_phase_one(world: &World) -> Kept {
-    let [first, second] = TwoPhases::keys();
-    match transact(&world.store, TwoPhases { fails: true }, Phase::First).await {
-        Err(StoreError::Unreadable(word)) => assert_eq!(word, "refused"),
-        Err(error) => return Err(error),
-        Ok(_) => panic!("phase two fails"),
-    }
-    assert_eq!(world.value(&first).await?, Some(b"1".to_vec()));
-    assert_eq!(world.value(&second).await?, None);
-    Ok(())
-}
-
-async fn a_decision_that_fails_writes_nothing(world: &World) -> Kept {
-    let (key, other) = (key("a"), key("b"));
-    world.write(vec![put(&key, b"1")]).await?;
-    let before = world.get(&key).await?;
-    let keys = vec![key.clone(), other.clone()];
-    let (name, second) = (key.clone(), other.clone());
-    let failed = transact_once(&world.store, keys, move |draft| -> Kept {
-        draft.put_due(&second, &2, FAR, Some(NOW));
-        draft.delete(&name);
-        Err(StoreError::Unreadable("no".to_owned()))
-    });
-    match failed.await {
-        Err(StoreError::Unreadable(word)) => assert_eq!(word, "no"),
-        other => return other,
-    }
-    assert_eq!(world.get(&key).await?, before);
-    assert_eq!(world.value(&other).await?, None);
-    assert!(world.due(10).await?.is_empty());
-    Ok(())
-}
-
-async fn a_decision_sees_its_own_draft(world: &World) -> Kept {
-    let (key, unread) = (key("a"), key("only written"));
-    world.write(vec![put(&key, b"1")]).await?;
-    let name = key.clone();
-    let seen = transact_once(&world.store, vec![key.clone()], move |draft| {
-        let mut seen = vec![draft.get::<u8>(&name)?];
-        draft.put(&name, &2, FAR);
-        seen.push(draft.get(&name)?);
-        draft.delete(&name);
-        seen.push(draft.get(&name)?);
-        draft.put(&name, &3, FAR);
-        draft.put(&unread, &4, FAR);
-        seen.extend([draft.get(&name)?, draft.get(&unread)?]);
-        Ok(seen)
-    });
-    assert_eq!(seen.await?, [Some(1), Some(2), None, Some(3), Some(4)]);
-    assert_eq!(world.value(&key).await?, Some(b"3".to_vec()), "only the last draft counts");
-    Ok(())
-}
-
-async fn a_record_that_cannot_be_read_is_an_error_and_stays(world: &World) -> Kept {
-    let key = key("a");
-    world.write(vec![put(&key, b"\"138 0013 8000")]).await?;
-    let before = world.get(&key).await?;
-    let name = key.clone();
-    let counted = transact_once(&world.store, vec![key.clone()], move |draft| {
-        let count: u64 = draft.get(&name)?.unwrap_or(0);
-        draft.put(&name, &(count + 1), FAR);
-        Ok(())
-    });
-    match counted.await {
-        Err(error @ StoreError::Unreadable(_)) => {
-            assert!(!error.to_string().contains("138"), "an error shows no value: {error}");
-        }
-        other => return other,
-    }
-    assert_eq!(world.get(&key).await?, before);
-    Ok(())
-}
-
-async fn a_panic_in_a_decision_does_not_kill_the_store(world: &World) -> Kept {
-    let key = key("a");
-    for _ in 0..3 {
-        let (store, name) = (Arc::clone(&world.store), key.clone());
-        let panicked = async move {
-            let keys = vec![name.clone()];
-            let wrong = move |draft: &mut Draft| -> Kept {
-                draft.put(&name, &1, FAR);
-                panic!("a decision may be wrong")
-            };
-            transact_once(&store, keys, wrong).await
-        };
-        let ended = JoinSet::from_iter([panicked]).join_next().await.unwrap();
-        assert!(!matches!(ended, Ok(Ok(()))), "nobody is told that it was done");
-        assert_eq!(world.value(&key).await?, None);
-    }
-    world.write(vec![put(&key, b"2")]).await?;
-    let name = key.clone();
-    let read = transact_once(&world.store, vec![key.clone()], move |draft| draft.get::<u8>(&name));
-    assert_eq!(read.await?, Some(2));
-    Ok(())
-}
-
-/// Tries something until it is known to have been done; it is told which try it is.
-async fn insist<T>(stumbles: bool, attempt: impl Fn(u32) -> Transaction<'static, T> + Send) -> T {
-    for again in 0..TRIES_MAX {
-        match attempt(again).await {
-            Ok(done) => return done,
-            Err(StoreError::Contended) => {}
-            Err(StoreError::Unavailable(_)) if stumbles => {}
-            Err(error) => panic!("{error}"),
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("never done in {TRIES_MAX} tries")
-}
-
-/// The same on a store that the caller shares.
-fn owned<T: Send + 'static>(
-    store: &Arc<dyn Store>,
-    keys: Vec<Key>,
-    decide: impl Fn(&mut Draft) -> Result<T, StoreError> + Send + 'static,
-) -> Transaction<'static, T> {
-    let store = Arc::clone(store);
-    Box::pin(async move { transact_once(&store, keys, decide).await })
-}
-
-async fn increments_of_one_hot_record_all_land_exactly_once(world: &World) -> Kept {
-    const CALLERS: u32 = 200;
-    let increment = |caller: u32| {
-        let (store, stumbles, key) = (Arc::clone(&world.store), world.stumbles, key("hot"));
-        async move {
-            let attempt = |again: u32| {
-                let name = key.clone();
-                owned(&store, vec![key.clone()], move |draft| {
-                    let mut landed: Vec<u32> = draft.get(&name)?.unwrap_or_default();
-                    // Only who was once left without an answer has to look first.
-                    if again == 0 || !landed.contains(&caller) {
-                        landed.push(caller);
-                        draft.put(&name, &landed, FAR);
-                    }
-                    Ok(())
-                })
-            };
-            insist(stumbles, attempt).await;
-        }
-    };
-    (0..CALLERS).map(increment).collect::<JoinSet<()>>().join_all().await;
-    let value = world.value(&key("hot")).await?.unwrap();
-    let mut landed: Vec<u32> = serde_json::from_slice(&value).unwrap();
-    landed.sort_unstable();
-    assert_eq!(landed, (0..CALLERS).collect::<Vec<_>>());
-    Ok(())
-}
-
-async fn of_those_who_take_one_record_exactly_one_wins(world: &World) -> Kept {
-    let (prize, taker) = (key("prize"), key("taker"));
-    for _ in 0..5 {
-        world.write(vec![put(&prize, b"1"), (taker.clone(), Write::Delete)]).await?;
-        let take = |caller: u32| {
-            let (store, stumbles) = (Arc::clone(&world.store), world.stumbles);
-            let (prize, taker) = (prize.clone(), taker.clone());
-            async move {
-                let attempt = |again: u32| {
-                    let (prize, taker) = (prize.clone(), taker.clone());
-                    owned(&store, vec![prize.clone(), taker.clone()], move |draft| {
-                        if draft.get::<u8>(&prize)?.is_none() {
-                            return Ok(again > 0 && draft.get(&taker)? == Some(caller));
-                        }
-                        draft.delete(&prize);
-                        draft.put(&taker, &caller, FAR);
-                        Ok(true)
-                    })
-                };
-                insist(stumbles, attempt).await
-            }
-        };
-        let won = (0..50).map(take).collect::<JoinSet<bool>>().join_all().await;
-        assert_eq!(won.into_iter().filter(|won| *won).count(), 1);
-    }
-    Ok(())
-}
-
-async fn a_verb_sees_all_its_records_at_one_moment(world: &World) -> Kept {
-    let [left, right] = ["left", "right"].map(key);
-    world.write(vec![put(&left, b"1000"), put(&right, b"0")]).await?;
-    let caller = |caller: usize| {
-        let (store, stumbles) = (Arc::clone(&world.store), world.stumbles);
-        let (left, right) = (left.clone(), right.clone());
-        async move {
-            for _ in 0..10 {
-                let attempt = |_| {
-                    let (left, right) = (left.clone(), right.clone());
-                    owned(&store, vec![left.clone(), right.clone()], move |draft| {
-                        let sums = (draft.get::<u32>(&left)?, draft.get::<u32>(&right)?);
-                        let (Some(from), Some(to)) = sums else { panic!("both are there") };
-                        // Half of the callers only look, and are not helped by any guard.
-                        if caller.is_multiple_of(2) {
-                            draft.put(&left, &(from - 1), FAR);
-                            draft.put(&right, &(to + 1), FAR);
-                        }
-                        Ok(from + to)
-                    })
-                };
-                assert_eq!(insist(stumbles, attempt).await, 1000);
-            }
-        }
-    };
-    (0..20).map(caller).collect::<JoinSet<()>>().join_all().await;
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod draft;
 pub mod memory;
+pub mod redis;
 pub mod sqlite;
 mod verb;
 
@@ -38,31 +39,33 @@ impl Key {
         Self { partition, kind, name: name.into() }
     }
 
-    /// One row name for a sorted store: kind, then name (which may begin with a time), then
-    /// partition, so that records made together lie together.
+    /// One row name for a sorted store: the name first, so that records whose names begin alike (a
+    /// time, a phone's fingerprint) lie together, of whatever kind they are.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(3 + self.name.len());
-        bytes.push(self.kind);
         bytes.extend_from_slice(&self.name);
+        bytes.push(self.kind);
         bytes.extend_from_slice(&self.partition.to_be_bytes());
         bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (&kind, rest) = bytes.split_first()?;
-        let (name, partition) = rest.split_last_chunk::<2>()?;
-        Some(Self::new(u16::from_be_bytes(*partition), kind, name))
+        let (name, &[kind, high, low]) = bytes.split_last_chunk::<3>()?;
+        Some(Self::new(u16::from_be_bytes([high, low]), kind, name))
     }
 }
 
 /// The kind of records that only try whether the store takes a write; no verb uses it.
 pub const TRIAL: u8 = 255;
 
+/// The kind of the one record that remembers whose keys the store is used with.
+pub const MARK: u8 = 254;
+
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its revision. Numbers are given store-wide and never twice, so that a record which was
-    /// deleted and made anew is not taken for the old one.
+    /// Its revision. A number is never given twice, so that a record which was deleted and made
+    /// anew is not taken for the old one. Nothing else follows from it: it need not rise.
     pub revision: u64,
     /// Its value.
     pub value: Vec<u8>,
@@ -97,8 +100,9 @@ pub trait Store: Send + Sync {
     /// Reads records, in the order of the keys. Records past their time are not there.
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError>;
 
-    /// Commits, if every guard holds; says whether it did. When it answers, the writes are as
-    /// durable as this store makes anything.
+    /// Commits, if every guard holds; says whether it did. All keys are of one partition. When it
+    /// answers, the writes are as durable as this store makes anything. A commit of which nobody
+    /// knows whether it landed is [`StoreError::Unavailable`], never `false`.
     async fn commit(&self, commit: Commit) -> Result<bool, StoreError>;
 
     /// The keys that are due at `now`, the longest due first.

@@ -133,29 +133,30 @@ impl<V: Verb> Steps for Typed<V> {
     }
 }
 
-/// Read, decide, commit if unchanged; and again.
+/// Read, decide, commit if unchanged; and again, phase by phase.
 pub(super) async fn run_optimistically<S: Store + ?Sized>(
     store: &S,
     mut steps: Box<dyn Steps>,
 ) -> Result<(), StoreError> {
-    let mut rounds = 0;
-    loop {
+    while run_phase(store, &mut *steps).await? {}
+    Ok(())
+}
+
+/// Carries the phase at hand out; says whether another follows.
+pub(super) async fn run_phase<S: Store + ?Sized>(
+    store: &S,
+    steps: &mut dyn Steps,
+) -> Result<bool, StoreError> {
+    for _ in 0..ROUNDS_MAX {
         let keys = steps.keys();
         let records = store.read(&keys).await?;
         let mut draft = Draft::new(keys.into_iter().zip(records).collect());
         steps.decide(&mut draft)?;
         let commit = draft.into_commit();
         if commit.writes.is_empty() || store.commit(commit).await? {
-            rounds = 0;
-            if !steps.advance() {
-                return Ok(());
-            }
-        } else {
-            rounds += 1;
-            if rounds == ROUNDS_MAX {
-                return Err(StoreError::Contended);
-            }
-            tokio::task::yield_now().await;
+            return Ok(steps.advance());
         }
+        tokio::task::yield_now().await;
     }
+    Err(StoreError::Contended)
 }

@@ -30,6 +30,9 @@ pub enum Answered {
         /// The answer.
         answer: String,
     },
+    /// To something that is no challenge of ours, or was sealed under a key that is gone: it has
+    /// ended, whatever the answer.
+    Unknown,
 }
 
 impl std::fmt::Debug for Answered {
@@ -63,8 +66,21 @@ impl Verifier {
 
     /// Opens a minted challenge's id, if it is ours, this tenant's, and its time is not over.
     pub fn open_challenge(&self, tenant: &str, id: &str) -> Option<Minted> {
+        self.unseal(tenant, id).filter(|minted| self.clock.now() < minted.expires_at)
+    }
+
+    /// An answer to a minted challenge. Whether the challenge is still good is judged by the verb
+    /// and not here: an `Idempotency-Key` that was answered before comes first.
+    pub fn answered(&self, tenant: &str, id: &str, answer: String) -> Answered {
+        match self.unseal(tenant, id) {
+            Some(minted) => Answered::Minted { minted, answer },
+            None => Answered::Unknown,
+        }
+    }
+
+    fn unseal(&self, tenant: &str, id: &str) -> Option<Minted> {
         let opened = self.keys.ring().open(Use::Challenge, &purpose(tenant), id)?;
-        Minted::from_bytes(&opened).filter(|minted| self.clock.now() < minted.expires_at)
+        Minted::from_bytes(&opened)
     }
 
     /// The picture of a minted challenge.
@@ -98,11 +114,12 @@ fn pictures(ring: &Ring, subject: &Subject<'_>) -> impl Iterator<Item = Picture>
 }
 
 impl Answered {
-    /// The record that remembers the challenge.
-    pub(super) fn key(&self, ring: &Ring, tenant: &str) -> Key {
+    /// The record that remembers the challenge, if there was one.
+    pub(super) fn key(&self, ring: &Ring, tenant: &str) -> Option<Key> {
         match self {
-            Self::Named { name, .. } => records::spent_named(ring, tenant, name),
-            Self::Minted { minted, .. } => records::spent_minted(ring, minted),
+            Self::Named { name, .. } => Some(records::spent_named(ring, tenant, name)),
+            Self::Minted { minted, .. } => Some(records::spent_minted(ring, minted)),
+            Self::Unknown => None,
         }
     }
 
@@ -114,9 +131,10 @@ impl Answered {
         draft: &mut Draft,
         now: Millis,
     ) -> Result<Judged, StoreError> {
-        let key = self.key(ring, tenant);
+        let Some(key) = self.key(ring, tenant) else { return Ok(Judged::Expired) };
         let spent: Option<Spent> = draft.get(&key)?;
         let judged = match self {
+            Self::Unknown => Judged::Expired,
             Self::Named { name, answer } => {
                 let shown = |window| {
                     pictures(ring, &Subject::Named { tenant, name, window }).collect::<Vec<_>>()
@@ -129,7 +147,7 @@ impl Answered {
                 let subject = Subject::Minted(minted);
                 let shown: Vec<_> = pictures(ring, &subject).collect();
                 let judged = judge_minted(bounded(answer), minted, spent.is_some(), now, &shown);
-                if spent.is_none() {
+                if spent.is_none() && now < minted.expires_at {
                     draft.put(&key, &Spent { through: 0 }, minted.expires_at);
                 }
                 judged

@@ -13,7 +13,7 @@ use crate::domain::policy::Policy;
 use crate::domain::sends::Sends;
 use crate::domain::standing::Standing;
 use crate::domain::token::{Claims, Proof};
-use crate::domain::verification::{Guess, Stage, Verification};
+use crate::domain::verification::{Guess, LiveCode, Verification};
 use crate::keys::Ring;
 use crate::signer;
 use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
@@ -118,7 +118,7 @@ impl Verifier {
     fn token(&self, tenant: &str, phone: &Phone, purpose: &str) -> String {
         let ring = self.keys.ring();
         let person = format!("{tenant}\0{}", phone.e164());
-        let subject = hex::encode(&ring.fingerprint("subject", person.as_bytes())[..16]);
+        let subject = hex::encode(ring.fingerprint("subject", person.as_bytes()));
         let mut jti = [0; 16];
         Self::chance().fill(&mut jti);
         let proof = Proof {
@@ -156,11 +156,12 @@ impl Check {
         if let Some(retry_at) = standing.free_at(self.now) {
             return Ok(Self::refused(Refusal::Locked { retry_at }));
         }
-        let Stage::Pending { pepper, phone, .. } = &verification.stage else {
+        let code_key = records::live_code(&id);
+        let Some(code) = draft.get::<LiveCode>(&code_key)? else {
             return Ok(Self::refused(Refusal::NotFound));
         };
-        let phone = records::open_phone(&self.ring, phone);
-        let (Some(pepper), Some(phone)) = (self.ring.pepper_named(pepper), phone) else {
+        let phone = records::open_phone(&self.ring, &code.phone);
+        let (Some(pepper), Some(phone)) = (self.ring.pepper_named(&code.pepper), phone) else {
             return Ok(Self::refused(Refusal::NotFound));
         };
         let digest = self.guess.digest(
@@ -173,9 +174,12 @@ impl Check {
             },
         );
         standing.count_failure(self.now);
-        let judged = verification.check(&digest, self.now);
+        let judged = verification.check(&code.digest, &digest, self.now);
         if judged == Guess::Right {
             standing.succeed();
+        }
+        if !verification.is_live(self.now) {
+            draft.delete(&code_key);
         }
         let kept = verification.kept_until();
         draft.put(&key, &verification, kept);
@@ -202,7 +206,7 @@ impl Verb for Check {
             Phase::Find { id } => vec![records::verification(id)],
             Phase::Judge { id, name, purpose } => {
                 let standing = name.standing(&self.tenant, purpose);
-                vec![records::verification(id), standing, name.sends()]
+                vec![records::verification(id), records::live_code(id), standing, name.sends()]
             }
         }
     }

@@ -16,14 +16,14 @@ use super::{Answered, Asker, Handoff, Refusal, StartRequest, Verifier, View};
 use crate::chance::Chance;
 use crate::clock::Millis;
 use crate::domain::challenge::Judged;
-use crate::domain::code::{Binding, Code, CodeDigest};
+use crate::domain::code::{Binding, Code};
 use crate::domain::delivery::{Delivery, Pending, Stage as DeliveryStage};
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::phone::Phone;
 use crate::domain::policy::{IDEMPOTENCY_KEPT, IDEMPOTENCY_LEASE, Policy};
 use crate::domain::sends::{self, Sends};
 use crate::domain::standing::Standing;
-use crate::domain::verification::{Sent, Stage, Verification};
+use crate::domain::verification::{LiveCode, Sent, Stage, Verification};
 use crate::keys::{Ring, Use};
 use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
 
@@ -55,7 +55,7 @@ struct Issue {
     what: What,
     code: Code,
     /// The random part of the new delivery's id.
-    delivery: [u8; 10],
+    delivery: [u8; 9],
 }
 
 enum What {
@@ -109,7 +109,7 @@ impl Verifier {
         what: What,
     ) -> Result<Result<View, Refusal>, StoreError> {
         let mut chance = Self::chance();
-        let mut delivery = [0; 10];
+        let mut delivery = [0; 9];
         chance.fill(&mut delivery);
         let code = Code::draw(self.policy.code_digits, &mut chance);
         let (ring, policy, now) = (self.keys.ring(), Arc::clone(&self.policy), self.clock.now());
@@ -179,7 +179,7 @@ impl Issue {
     /// The mark of this request in a verification's messages, for who takes over.
     fn mark(&self) -> Option<String> {
         let key = &self.asker.idempotency.as_ref()?.key;
-        Some(hex::encode(&self.ring.fingerprint("request", key.as_bytes())[..16]))
+        Some(hex::encode(self.ring.fingerprint("request", key.as_bytes())))
     }
 
     fn decide_key(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {
@@ -316,8 +316,9 @@ impl Issue {
         if let Some(retry_at) = sends.free_at(policy, now) {
             return Ok(self.refuse_at_phone(Refusal::Throttled { retry_at, limit: "phone" }));
         }
-        let old: Option<Verification> = draft.get(&records::verification(&id))?;
-        let Some((mut verification, phone)) = self.verification(id, name, purpose, old, &standing)
+        let newest = standing.newest == Some(id);
+        let Some((mut verification, phone)) =
+            self.verification(id, name, purpose, newest, draft)?
         else {
             return Ok(self.refuse_at_phone(Refusal::NotFound));
         };
@@ -332,6 +333,8 @@ impl Issue {
         draft.put(&sends_key, &sends, now + sends::KEPT);
         draft.put(&standing_key, &standing, standing.kept_until(kept));
         draft.put(&records::verification(&id), &verification, kept);
+        let live_code = self.live_code(id, name, purpose, &phone);
+        draft.put(&records::live_code(&id), &live_code, verification.ends_at());
         let delivery_key = records::delivery(&delivery_id);
         draft.put_due(&delivery_key, &delivery, delivery.kept_until(), delivery.due_at());
         let view = View::new(id, &verification, &sends, policy, now);
@@ -344,16 +347,36 @@ impl Issue {
         })
     }
 
-    /// The verification with the new code in it, and the phone: a fresh one, or the old one
+    /// The verification that the new code is for, and the phone: a fresh one, or the old one
     /// renewed, if it is still live and the newest.
     fn verification(
         &self,
         id: VerificationId,
         name: PhoneName,
         purpose: &str,
-        old: Option<Verification>,
-        standing: &Standing,
-    ) -> Option<(Verification, Phone)> {
+        newest: bool,
+        draft: &Draft,
+    ) -> Result<Option<(Verification, Phone)>, StoreError> {
+        if let What::New { phone, locale, .. } = &self.what {
+            return Ok(Some((self.fresh(name, phone, purpose, locale), phone.clone())));
+        }
+        let old: Option<Verification> = draft.get(&records::verification(&id))?;
+        let old = old.filter(|old| newest && old.is_live(self.now));
+        let live_code: Option<LiveCode> = draft.get(&records::live_code(&id))?;
+        let phone = live_code.and_then(|code| records::open_phone(&self.ring, &code.phone));
+        Ok(old.zip(phone).map(|(mut old, phone)| {
+            old.renew(&self.policy, self.now);
+            (old, phone)
+        }))
+    }
+
+    fn live_code(
+        &self,
+        id: VerificationId,
+        name: PhoneName,
+        purpose: &str,
+        phone: &Phone,
+    ) -> LiveCode {
         let (pepper_id, pepper) = self.ring.pepper();
         let binding = Binding {
             verification: id.as_bytes(),
@@ -361,39 +384,16 @@ impl Issue {
             purpose: purpose.as_bytes(),
             tenant: self.asker.tenant.as_bytes(),
         };
-        let (digest, pepper) = (self.code.digest(pepper, &binding), pepper_id.to_owned());
-        match &self.what {
-            What::New { phone, locale, .. } => {
-                let fresh = self.fresh(name, phone, purpose, locale, digest, pepper);
-                Some((fresh, phone.clone()))
-            }
-            What::Again => {
-                let mut old = old?;
-                let Stage::Pending { phone: sealed, .. } = &old.stage else { return None };
-                let live = old.is_live(self.now) && standing.newest == Some(id);
-                let phone = records::open_phone(&self.ring, sealed)?;
-                old.renew(digest, pepper, &self.policy, self.now);
-                live.then_some((old, phone))
-            }
+        LiveCode {
+            digest: self.code.digest(pepper, &binding),
+            pepper: pepper_id.to_owned(),
+            phone: records::seal_phone(&self.ring, phone),
         }
     }
 
-    fn fresh(
-        &self,
-        name: PhoneName,
-        phone: &Phone,
-        purpose: &str,
-        locale: &str,
-        code: CodeDigest,
-        pepper: String,
-    ) -> Verification {
-        let stage = Stage::Pending {
-            code,
-            pepper,
-            expires_at: self.now + self.policy.code_ttl,
-            checks_left: self.policy.checks_max,
-            phone: records::seal_phone(&self.ring, phone),
-        };
+    fn fresh(&self, name: PhoneName, phone: &Phone, purpose: &str, locale: &str) -> Verification {
+        let expires_at = self.now + self.policy.code_ttl;
+        let stage = Stage::Pending { expires_at, checks_left: self.policy.checks_max };
         Verification {
             tenant: self.asker.tenant.clone(),
             purpose: purpose.to_owned(),
@@ -456,7 +456,7 @@ impl Verb for Issue {
             Phase::Key { .. } | Phase::Remember { .. } => vec![self.idempotency_key()],
             Phase::Challenge { .. } => match &self.what {
                 What::New { answered: Some(answered), .. } => {
-                    vec![answered.key(&self.ring, &self.asker.tenant)]
+                    answered.key(&self.ring, &self.asker.tenant).into_iter().collect()
                 }
                 _ => vec![],
             },
@@ -465,7 +465,11 @@ impl Verb for Issue {
             Phase::Supersede { old, .. } => vec![records::verification(old)],
             Phase::Phone { id, name, purpose } => {
                 let standing = name.standing(&self.asker.tenant, purpose);
-                vec![name.sends(), standing, records::verification(id)]
+                let mut keys = vec![name.sends(), standing, records::verification(id)];
+                if matches!(self.what, What::Again) {
+                    keys.push(records::live_code(id));
+                }
+                keys
             }
         }
     }
@@ -478,12 +482,13 @@ impl Verb for Issue {
             Phase::Address { id } => self.decide_address(*id, draft),
             Phase::Find { id, paid } => self.decide_find(*id, *paid, draft),
             Phase::Phone { id, name, purpose } => self.decide_phone(*id, *name, purpose, draft),
-            Phase::Supersede { old, issued } => {
-                let key = records::verification(old);
+            Phase::Supersede { old: id, issued } => {
+                let key = records::verification(id);
                 if let Some(mut old) = draft.get::<Verification>(&key)?
                     && old.cancel(self.now)
                 {
                     draft.put(&key, &old, old.kept_until());
+                    draft.delete(&records::live_code(id));
                 }
                 Ok(self.finish(Ok(Box::new(issued.copy()))))
             }

@@ -7,7 +7,7 @@ use crate::domain::delivery::{Delivery, Stage as DeliveryStage};
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::outcome::Receipt;
 use crate::domain::sends::Sends;
-use crate::domain::verification::{Stage, Status, Verification};
+use crate::domain::verification::{Stage, Status, Unwanted, Verification};
 use crate::store::{Key, StoreError, transact_once};
 
 /// A verification with its story.
@@ -76,11 +76,13 @@ impl Verifier {
     ) -> Result<Option<View>, StoreError> {
         let Some((_, _)) = self.find(tenant, id).await? else { return Ok(None) };
         let (key, now) = (records::verification(&id), self.clock.now());
+        let code_key = records::live_code(&id);
         let canceled = transact_once(&self.store, vec![key.clone()], move |draft| {
             let Some(mut verification) = draft.get::<Verification>(&key)? else { return Ok(false) };
             let canceled = verification.cancel(now);
             if canceled {
                 draft.put(&key, &verification, verification.kept_until());
+                draft.delete(&code_key);
             }
             Ok(canceled)
         });
@@ -146,10 +148,13 @@ fn story(
             DeliveryStage::Pending(_) => None,
             DeliveryStage::Accepted { at, .. } => Some((*at, "message_sent")),
             DeliveryStage::Delivered { at } => Some((*at, "message_delivered")),
-            DeliveryStage::Failed { at, .. } => Some((*at, "message_failed")),
+            DeliveryStage::Failed { at, .. } | DeliveryStage::Stopped { at, .. } => {
+                Some((*at, "message_failed"))
+            }
             DeliveryStage::Expired { at } => Some((*at, "message_expired")),
         };
-        events.extend(end.map(|(at, word)| about(Event::new(at, word))));
+        let class = delivery.stopped().map(Unwanted::as_str);
+        events.extend(end.map(|(at, word)| Event { class, ..about(Event::new(at, word)) }));
     }
     events.extend(
         verification.checks.iter().map(|guess| {

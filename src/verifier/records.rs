@@ -12,20 +12,22 @@ use crate::domain::challenge::Minted;
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::limit::Window;
 use crate::domain::phone::Phone;
-use crate::keys::{Ring, Use};
+use crate::keys::{Fingerprint, Ring, Use};
 use crate::store::Key;
 
 const SPENT: u8 = 1;
 const ADDRESS: u8 = 2;
 const SENDS: u8 = 3;
 const STANDING: u8 = 4;
-const VERIFICATION: u8 = 5;
+/// The kind of verifications, which hold the codes.
+pub const VERIFICATION: u8 = 5;
 const DELIVERY: u8 = 6;
 const IDEMPOTENCY: u8 = 7;
+const LIVE_CODE: u8 = 8;
 
 /// A phone as the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PhoneName([u8; 32]);
+pub struct PhoneName(Fingerprint);
 
 impl PhoneName {
     /// The name of a phone.
@@ -35,7 +37,7 @@ impl PhoneName {
 
     /// Takes back a name from a record.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
+        let mut bytes = Fingerprint::default();
         hex::decode_to_slice(text, &mut bytes).ok()?;
         Some(Self(bytes))
     }
@@ -73,6 +75,11 @@ impl PhoneName {
 /// The key of a verification.
 pub fn verification(id: &VerificationId) -> Key {
     Key::new(id.partition(), VERIFICATION, id.as_bytes())
+}
+
+/// The key of a verification's live code.
+pub fn live_code(id: &VerificationId) -> Key {
+    Key::new(id.partition(), LIVE_CODE, id.as_bytes())
 }
 
 /// The key of a delivery.

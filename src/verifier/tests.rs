@@ -39,6 +39,17 @@ impl World {
         Self { verifier, clock, handoffs, store }
     }
 
+    /// Puts another ring in the place of this one, in which no key of the old one is known for
+    /// this use, as after a rotation whose overlap is over.
+    fn rotate(&self, usage: keys::Use) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let (mut chance, wall) = (SeededChance(1), self.clock.wall());
+        keys::load_or_make(&path, wall - 2 * DAY, &mut chance).unwrap();
+        keys::add_key(&path, usage, wall - DAY, &mut chance).unwrap();
+        self.verifier.keys.replace(keys::load(&path, wall).unwrap());
+    }
+
     /// The code of the newest message, as the provider would get it.
     fn code(&mut self) -> Code {
         let mut last = None;
@@ -211,6 +222,37 @@ async fn an_idempotency_key_sends_one_message() {
 }
 
 #[tokio::test]
+async fn a_remembered_answer_outlives_the_challenge_and_its_key() {
+    let mut world = World::new(None);
+    let minting = world.verifier.mint_challenge("shop");
+    let minted = world.verifier.open_challenge("shop", &minting.id).unwrap();
+    let text = world.verifier.minted_picture(&minted).text;
+    let ask = |world: &World, key: &str, number| StartRequest {
+        asker: asker(key, "b"),
+        answered: Some(world.verifier.answered("shop", &minting.id, text.clone())),
+        ..request(number)
+    };
+    let first = world.verifier.start(ask(&world, "k", 1)).await.unwrap().unwrap();
+    // Spent, then over, then sealed under a key that is gone: a repeat is the first answer still,
+    // and any other request is refused.
+    for hours in [0, 1, 22] {
+        world.clock.advance(hours * HOUR + SECOND);
+        if hours == 1 {
+            world.rotate(keys::Use::Challenge);
+        }
+        let again = world.verifier.start(ask(&world, "k", 1)).await.unwrap();
+        assert_eq!(again.as_ref(), Ok(&first), "{hours}");
+        let fresh = world.verifier.start(ask(&world, "other", 2)).await.unwrap();
+        assert_eq!(fresh, Err(Refusal::ChallengeExpired), "{hours}");
+    }
+    assert!(world.verifier.open_challenge("shop", &minting.id).is_none());
+    assert_eq!(world.messages(), 1);
+    world.clock.advance(HOUR);
+    let forgotten = world.verifier.start(ask(&world, "k", 1)).await.unwrap();
+    assert_eq!(forgotten, Err(Refusal::ChallengeExpired), "a day is over");
+}
+
+#[tokio::test]
 async fn a_stumbling_store_never_sends_twice_under_one_key() {
     for seed in 0..150 {
         let world = World::new(Some(seed));
@@ -276,6 +318,44 @@ async fn a_rotated_pepper_and_sealing_key_still_serve_what_is_out() {
     }
     world.verifier.keys.replace(keys::load(&path, world.clock.wall()).unwrap());
     assert!(matches!(world.check(view.id, &code).await, Checked::Approved(_)));
+}
+
+#[tokio::test]
+async fn number_and_digest_are_gone_when_the_code_ends() {
+    // Run out, used up, right, given up, superseded: each in its own way, all alike afterwards.
+    for way in ["expired", "max_attempts_reached", "approved", "canceled", "superseded"] {
+        let mut world = World::new(None);
+        let view = world.verifier.start(request(1)).await.unwrap().unwrap();
+        let code = world.code();
+        let keys = [records::live_code(&view.id), records::verification(&view.id)];
+        let before = world.store.read(&keys).await.unwrap();
+        let secret: serde_json::Value =
+            serde_json::from_slice(&before[0].as_ref().unwrap().value).unwrap();
+        match way {
+            "expired" => world.clock.advance(5 * MINUTE),
+            "max_attempts_reached" => {
+                for _ in 0..5 {
+                    world.check(view.id, &wrong(&code)).await;
+                }
+            }
+            "approved" => drop(world.check(view.id, &code).await),
+            "canceled" => drop(world.verifier.cancel("shop", view.id).await.unwrap()),
+            _ => {
+                world.clock.advance(MINUTE);
+                world.verifier.start(request(1)).await.unwrap().unwrap();
+            }
+        }
+        let after = world.store.read(&keys).await.unwrap();
+        assert_eq!(after[0], None, "{way}");
+        let story = String::from_utf8(after[1].clone().unwrap().value).unwrap();
+        for member in ["digest", "phone"] {
+            assert!(!story.contains(secret[member].as_str().unwrap()), "{way}: {member}");
+        }
+        let status = world.verifier.look("shop", view.id).await.unwrap().unwrap().status;
+        assert_eq!(status, if way == "superseded" { "canceled" } else { way });
+        let refused = world.check(view.id, &code).await;
+        assert!(matches!(refused, Checked::Refused(Refusal::NotFound)), "{way}");
+    }
 }
 
 #[tokio::test]

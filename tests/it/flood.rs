@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
 
-use crate::world::{USUAL, World};
+use crate::world::{USUAL, World, times};
 
 /// How much more memory the server may hold after the flood, in KiB.
 const GROWTH_MAX: u64 = 32 * 1024;
@@ -66,9 +66,8 @@ async fn fetch(world: &World, prefix: &'static str, images: u32) {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "the size of the test is set from outside")]
 async fn a_flood_of_pictures_stores_nothing_and_memory_stays_flat() {
-    let images = std::env::var("IMAGES").map_or(20_000, |images| images.parse().unwrap());
+    let images = times("IMAGES", 20_000);
     let world = World::start(USUAL).await;
     fetch(&world, "first", 500).await;
     let before = (rows(&world), size(&world), resident(world.pid()));
@@ -89,4 +88,14 @@ async fn a_flood_of_pictures_stores_nothing_and_memory_stays_flat() {
     }
     assert!(after.1 <= before.1 + TRIAL_MAX, "the store's files have grown");
     assert!(after.2 <= before.2 + GROWTH_MAX, "memory {} -> {} KiB", before.2, after.2);
+}
+
+#[tokio::test]
+async fn a_server_holds_no_huge_pages() {
+    // Each is 2 MiB of which an idle server uses some KiB.
+    let world = World::start(USUAL).await;
+    fetch(&world, "few", 200).await;
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", world.pid())).unwrap();
+    let huge = rollup.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
+    assert_eq!(huge.split_whitespace().nth(1), Some("0"), "{rollup}");
 }

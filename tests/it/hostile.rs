@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::world::{USUAL, World, body, mobile};
+use crate::world::{USUAL, World, body, mobile, times};
 
 const SERIES: u32 = 300;
 /// Bodies and heads may have so many bytes.
@@ -421,9 +421,8 @@ async fn p99(world: &World, round: u32) -> Duration {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "the size of the test is set from outside")]
 async fn slow_clients_do_not_slow_others_down() {
-    let slow = std::env::var("SLOW").map_or(300, |slow| slow.parse().unwrap());
+    let slow = times("SLOW", 300);
     let world = World::start(USUAL).await;
     let head = start_head("Content-Length: 100\r\n");
     let parts = [String::new(), head[..60].to_owned(), head + "{\"phone\":"];

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::recorder::{Answer, Call, Recorder, below, config, end, timeline};
-use crate::world::{World, body, mobile};
+use crate::world::{World, body, mobile, times};
 
 /// The most time between acceptance and the last call to a provider.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -150,9 +150,11 @@ pub(crate) fn judge(
     )
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a test runs is not configuration")]
-fn times(name: &str, usual: u32) -> u32 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+/// A line now and then, while somebody watches a long run.
+fn progress(promise: &str, kill: u32, kills: u32, accepted: usize) {
+    if kill > 0 && kill.is_multiple_of(20) {
+        eprintln!("{promise}: {kill} of {kills} kills, {accepted} accepted");
+    }
 }
 
 async fn wait_for(millis: std::ops::Range<u64>) {
@@ -171,9 +173,10 @@ async fn no_kill_loses_an_accepted_message_or_sends_one_twice() {
     });
     let mut world = World::start(&config(&[recorder.table("main")])).await;
     let load = Load::start(&world, 200, 8, Duration::from_millis(20));
-    for _ in 0..kills {
+    for kill in 1..=kills {
         wait_for(20..500).await;
         world.restart().await; // kills it first
+        progress("P6, P7", kill, kills, load.count());
     }
     let before_the_last = load.count();
     wait_for(20..500).await;
@@ -237,6 +240,7 @@ async fn no_kill_brings_back_a_used_code_an_image_or_a_turn() {
     let mut world = World::start(&config(&[recorder.table("main")])).await;
     let load = Load::start(&world, 203, 3, Duration::from_millis(20));
     for round in 0..kills {
+        progress("P9", round, kills, load.count());
         if round % 3 == 2 {
             a_spent_image_stays_spent(&mut world, &recorder, round).await;
         } else {

@@ -2,16 +2,25 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod browser;
+mod corpus;
+mod doctor;
 mod drain;
+mod examples;
 mod failing;
 mod flood;
 mod hostile;
 mod kills;
 mod native_door;
+mod nodes;
 mod races;
+mod receipts;
 mod recorder;
 mod secrets;
 mod seed_door;
+#[path = "../../src/store/redis/servers.rs"]
+mod servers;
 mod tidy;
+mod timing;
 mod token;
+mod wall;
 mod world;

@@ -105,6 +105,52 @@ async fn a_browser_goes_from_the_picture_to_the_token() {
 }
 
 #[tokio::test]
+async fn callers_do_not_make_purposes_up() {
+    let world = World::start(USUAL).await;
+    for (key, purposes) in [(SHOP, json!(["login", "pay"])), (BANK, json!(["transfer"]))] {
+        let made_up = json!({"phone": phone(126, 1), "purpose": "guess-some-more"});
+        let refused = send(world.post(key, START, &made_up)).await;
+        let refused = problem(&world, refused, 400, "purpose-not-allowed").await;
+        assert_eq!(refused["purposes"], purposes);
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(
+            detail.ends_with(
+                &purposes
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+            "{detail}"
+        );
+        assert!(!detail.contains("guess-some-more"), "what was sent is not quoted");
+    }
+    assert!(world.messages("", 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_where_none_is_needed_does_not_end_the_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::start(USUAL).await;
+    let mut connection = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "POST /v1/challenges HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SHOP}\r\n\
+         Content-Length: 2\r\n\r\n"
+    );
+    // Head and body in two pieces, as many clients send them.
+    for round in 0..5 {
+        connection.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        connection.write_all(b"{}").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = connection.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 201"), "{round}: {length} bytes");
+    }
+}
+
+#[tokio::test]
 async fn who_needs_a_challenge() {
     let world = World::start(USUAL).await;
     let bare = json!({"phone": phone(121, 1)});
@@ -241,7 +287,8 @@ async fn every_refusal_is_a_problem() {
     for (wish, kind, key) in [
         (json!({"phone": phone(125, 1), "phon": 1}), "invalid-request", Some("phon")),
         (json!({"phone": 13_800_138_000_u64}), "invalid-request", Some("phone")),
-        (json!({"phone": phone(125, 1), "purpose": "A b"}), "invalid-request", Some("purpose")),
+        (json!({"phone": phone(125, 1), "purpose": 1}), "invalid-request", Some("purpose")),
+        (json!({"phone": phone(125, 1), "purpose": "A b"}), "purpose-not-allowed", Some("purpose")),
         (json!({"phone": "+86123"}), "invalid-phone", Some("phone")),
         (json!({"phone": "+12125550123"}), "country-not-allowed", Some("phone")),
         (json!({}), "invalid-request", None),

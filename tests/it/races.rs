@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::world::{USUAL, World, body, mobile};
+use crate::world::{USUAL, World, body, mobile, times};
 
 /// Requests under way at once, each on a connection of its own.
 const AT_ONCE: u32 = 256;
 
 /// How many requests a race has.
-#[expect(clippy::disallowed_methods, reason = "the size of a race is the caller's to choose")]
 fn race() -> u32 {
-    std::env::var("RACE").ok().map_or(10_000, |count| count.parse().unwrap())
+    times("RACE", 10_000)
 }
 
 /// Does the same `count` times, with its number, as many at once as there may be; the first ones
@@ -81,8 +80,12 @@ async fn settled(world: &World) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p1_one_phone_one_message() {
-    let world = World::start(USUAL).await;
-    let (base, client, count) = (world.url(""), world.client.clone(), race());
+    one_phone_one_message(&World::start(USUAL).await, race()).await;
+}
+
+/// P1 on this world.
+pub(crate) async fn one_phone_one_message(world: &World, count: u32) {
+    let (base, client) = (world.url(""), world.client.clone());
     let pictures = {
         let (base, client) = (base.clone(), client.clone());
         storm(count, move |number| {
@@ -105,13 +108,17 @@ async fn p1_one_phone_one_message() {
     .await;
     let expected = [("0".to_owned(), 1), ("4008".to_owned(), count - 1)];
     assert_eq!(tally(codes), BTreeMap::from(expected), "\n{}", world.log());
-    assert_eq!(settled(&world).await.len(), 1);
+    assert_eq!(settled(world).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p2_one_challenge_one_message() {
-    let world = World::start(USUAL).await;
-    let (base, client, count) = (world.url(""), world.client.clone(), race());
+    one_challenge_one_message(&World::start(USUAL).await, race()).await;
+}
+
+/// P2 on this world.
+pub(crate) async fn one_challenge_one_message(world: &World, count: u32) {
+    let (base, client) = (world.url(""), world.client.clone());
     let answer = world.image_answer("p2").await;
     let codes = storm(count, move |number| {
         let phone = mobile(171, number);
@@ -121,14 +128,14 @@ async fn p2_one_challenge_one_message() {
     .await;
     let expected = [("0".to_owned(), 1), ("4001".to_owned(), count - 1)];
     assert_eq!(tally(codes), BTreeMap::from(expected));
-    assert_eq!(settled(&world).await.len(), 1);
+    assert_eq!(settled(world).await.len(), 1);
 }
 
-/// Checks this code of this verification as often as a race has requests.
-async fn check_storm(world: &World, id: &str, code: &str) -> Vec<(StatusCode, Value)> {
+/// Checks this code of this verification so often.
+async fn check_storm(world: &World, count: u32, id: &str, code: &str) -> Vec<(StatusCode, Value)> {
     let url = world.url(&format!("/v1/verifications/{id}/check"));
     let (client, code) = (world.client.clone(), json!({"code": code}));
-    storm(race(), move |_| {
+    storm(count, move |_| {
         let request = client.post(&url).bearer_auth("sk_shop_secret").json(&code);
         async move {
             let answer = request.send().await.unwrap();
@@ -140,15 +147,19 @@ async fn check_storm(world: &World, id: &str, code: &str) -> Vec<(StatusCode, Va
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_wrong_codes_are_judged_as_often_as_a_code_takes_them() {
-    let world = World::start(USUAL).await;
+    wrong_codes_are_judged_five_times(&World::start(USUAL).await, race()).await;
+}
+
+/// P3 on this world, with wrong codes.
+pub(crate) async fn wrong_codes_are_judged_five_times(world: &World, count: u32) {
     let phone = format!("+86{}", mobile(172, 1));
     let started = world.start_verification(&phone).await;
     let right = world.code(&phone).await;
     let wrong = if right == "000000" { "000001" } else { "000000" };
     let id = started["id"].as_str().unwrap();
-    let answers = check_storm(&world, id, wrong).await;
+    let answers = check_storm(world, count, id, wrong).await;
     let statuses = tally(answers.iter().map(|(status, _)| status.as_u16()));
-    assert_eq!(statuses, BTreeMap::from([(422, 5), (404, race() - 5)]));
+    assert_eq!(statuses, BTreeMap::from([(422, 5), (404, count - 5)]));
     let judged = answers.iter().filter(|(status, _)| *status == StatusCode::UNPROCESSABLE_ENTITY);
     let left = tally(judged.map(|(_, problem)| problem["checks_left"].as_u64().unwrap()));
     assert_eq!(left, BTreeMap::from([(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]));
@@ -162,13 +173,17 @@ async fn p3_wrong_codes_are_judged_as_often_as_a_code_takes_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_a_right_code_gives_one_token() {
-    let world = World::start(USUAL).await;
+    a_right_code_gives_one_token(&World::start(USUAL).await, race()).await;
+}
+
+/// P3 on this world, with the right code.
+pub(crate) async fn a_right_code_gives_one_token(world: &World, count: u32) {
     let phone = format!("+86{}", mobile(173, 1));
     let started = world.start_verification(&phone).await;
     let right = world.code(&phone).await;
-    let answers = check_storm(&world, started["id"].as_str().unwrap(), &right).await;
+    let answers = check_storm(world, count, started["id"].as_str().unwrap(), &right).await;
     let statuses = tally(answers.iter().map(|(status, _)| status.as_u16()));
-    assert_eq!(statuses, BTreeMap::from([(200, 1), (404, race() - 1)]));
+    assert_eq!(statuses, BTreeMap::from([(200, 1), (404, count - 1)]));
     let tokens = answers.iter().filter(|(_, answer)| answer["token"].is_string()).count();
     assert_eq!(tokens, 1);
 }

@@ -52,6 +52,8 @@ struct Inner {
     calls: Mutex<Vec<Call>>,
     known: Mutex<HashSet<String>>,
     script: Mutex<Script>,
+    /// Whether receipts are to be had for what was taken, once.
+    reports: Mutex<bool>,
     /// The longest pause before a call is looked at, and again before it is answered.
     latency: Mutex<Duration>,
 }
@@ -72,6 +74,7 @@ impl Recorder {
             calls: Mutex::default(),
             known: Mutex::default(),
             script: Mutex::new(Box::new(|_| Answer::Takes)),
+            reports: Mutex::default(),
             latency: Mutex::default(),
         });
         let path = "/2013-12-26/Accounts/{sid}/SMS/{action}";
@@ -89,6 +92,16 @@ impl Recorder {
     /// From now on it takes up to this long twice: before it takes a message, and after.
     pub(crate) fn slow_down(&self, longest: Duration) {
         *self.inner.latency.lock().unwrap() = longest;
+    }
+
+    /// Has a receipt for every message it took; who asks first gets them all, and nobody else.
+    pub(crate) fn report(&self) {
+        *self.inner.reports.lock().unwrap() = true;
+    }
+
+    /// Whether those receipts still wait to be asked for.
+    pub(crate) fn reports_wait(&self) -> bool {
+        *self.inner.reports.lock().unwrap()
     }
 
     /// Its table in the configuration.
@@ -157,7 +170,7 @@ async fn receive(
     Json(asked): Json<Value>,
 ) -> Response {
     if action != "TemplateSMS" {
-        return Json(json!({"statusCode": "112356"})).into_response(); // no receipt yet
+        return receipts(&inner).into_response();
     }
     pause(&inner).await;
     let answer = write_down(&inner, &asked);
@@ -173,6 +186,19 @@ async fn receive(
         Err(Answer::Silence) => std::future::pending().await,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+fn receipts(inner: &Inner) -> Json<Value> {
+    if !std::mem::take(&mut *inner.reports.lock().unwrap()) {
+        return Json(json!({"statusCode": "112356"})); // no receipt yet
+    }
+    let calls = inner.calls.lock().unwrap();
+    let report = |call: &Call| {
+        json!({"action": "SMSArrived", "smsType": "1", "content": call.req_id, "status": "0",
+               "deliverCode": "DELIVRD", "reqId": call.req_id})
+    };
+    let reports: Vec<_> = calls.iter().filter(|call| call.taken).map(report).collect();
+    Json(json!({"statusCode": "000000", "reports": reports}))
 }
 
 /// Decides on a call at one instant: a message goes out once for each `reqId`.

@@ -1,9 +1,11 @@
 //! A server of our own for each test: the real binary on a free port, its store in a temporary
 //! folder, ended by its own process id.
 
+use std::fmt::Debug;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -21,7 +23,10 @@ pub(crate) struct World {
     pub address: SocketAddr,
     /// A client without redirects.
     pub client: Client,
+    environment: Vec<(&'static str, String)>,
     child: Option<Child>,
+    /// Lines of the table `[store]` besides the path.
+    store: String,
 }
 
 /// The configuration that most tests use: the developer's door, one simulated provider, one
@@ -39,10 +44,12 @@ id = "shop"
 secret_key = "sk_shop_secret"
 publishable_key = "pk_shop_public"
 origins = ["https://shop.example"]
+purposes = ["login", "pay"]
 [[tenants]]
 id = "bank"
 secret_key = "sk_bank_secret"
 challenge = "always"
+purposes = ["transfer"]
 "#;
 
 /// A port that is free at the moment.
@@ -53,6 +60,27 @@ pub(crate) fn free_port() -> u16 {
 impl World {
     /// Starts a server with this configuration (without `listen` and `[store]`).
     pub(crate) async fn start(config: &str) -> Self {
+        Self::launch(config, "", |_| Vec::new()).await
+    }
+
+    /// The same with these lines in `[store]`.
+    pub(crate) async fn start_on(config: &str, store: &str) -> Self {
+        Self::launch(config, store, |_| Vec::new()).await
+    }
+
+    /// Starts a server with these environment variables, which may name files in its folder.
+    pub(crate) async fn start_with(
+        config: &str,
+        environment: impl FnOnce(&Path) -> Vec<(&'static str, String)>,
+    ) -> Self {
+        Self::launch(config, "", environment).await
+    }
+
+    async fn launch(
+        config: &str,
+        store: &str,
+        environment: impl FnOnce(&Path) -> Vec<(&'static str, String)>,
+    ) -> Self {
         // The client is built without a TLS provider of its own; the second time says no.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
@@ -63,7 +91,8 @@ impl World {
             .timeout(Duration::from_mins(1))
             .build()
             .unwrap();
-        let mut world = Self { folder, address, client, child: None };
+        let (environment, store) = (environment(folder.path()), store.to_owned());
+        let mut world = Self { folder, address, client, environment, child: None, store };
         world.write_config(config);
         world.restart().await;
         world
@@ -74,9 +103,10 @@ impl World {
         let (address, store) = (self.address, self.store());
         let text = format!(
             "listen = \"{address}\"\npublic_url = \"http://{address}\"\n\
-             {}\n[store]\npath = \"{}\"\n",
+             {}\n[store]\npath = \"{}\"\n{}\n",
             config.trim_start(),
-            store.display()
+            store.display(),
+            self.store
         );
         // Top-level keys of `config` must come before its first table, as everywhere in TOML.
         std::fs::write(self.config_path(), text).unwrap();
@@ -110,6 +140,7 @@ impl World {
         let mut options = std::fs::OpenOptions::new();
         let log = options.create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut command = self.command(&["serve", "--config", "countersign.toml"]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         let began = Instant::now();
@@ -209,6 +240,12 @@ impl Drop for World {
 pub(crate) async fn body(response: Response) -> Value {
     let text = response.text().await.unwrap();
     serde_json::from_str(&text).unwrap_or(Value::Null)
+}
+
+/// How much a test does: as usual, unless this environment variable says otherwise.
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is not configuration")]
+pub(crate) fn times<N: FromStr<Err: Debug>>(name: &str, usual: N) -> N {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
 /// A mainland mobile number that exists, and no other test's: each test takes its own `series`

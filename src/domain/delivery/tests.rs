@@ -213,6 +213,36 @@ fn a_receipt_clears_up_an_unknown_outcome() {
     assert_eq!(delivery.status(), "delivered");
 }
 
+#[test]
+fn a_message_that_nobody_waits_for_is_stopped() {
+    let mut delivery = new();
+    assert_eq!(settle(&mut delivery, 1, Class::RateLimitedAccount, &[A, B]), Settled::Waits);
+    let stopped = delivery.stop(Unwanted::Canceled, 2 * SECOND);
+    assert_eq!(stopped, Settled::Ended { surely_not_sent: true });
+    assert_eq!((delivery.status(), delivery.due_at()), ("failed", None));
+    assert_eq!(delivery.claim(&[A, B], 30 * SECOND), Claimed::Ended);
+    assert!(!serde_json::to_string(&delivery).unwrap().contains("letter"));
+    assert!(!delivery.receive(&receipt("m1", true), 3 * SECOND), "nothing was sent");
+    // What went out cannot be stopped, and its receipt is still welcome.
+    let mut maybe = new();
+    settle(&mut maybe, 1, Class::UnknownOutcome, &[A, B]);
+    let stopped = maybe.stop(Unwanted::Superseded, 2 * SECOND);
+    assert_eq!(stopped, Settled::Ended { surely_not_sent: false });
+    assert!(maybe.receive(&receipt("m1", true), 3 * SECOND));
+    assert_eq!(maybe.status(), "delivered");
+    assert_eq!(maybe.stop(Unwanted::Superseded, 4 * SECOND), Settled::TooLate);
+}
+
+#[test]
+fn a_claim_is_ones_own_until_it_is_settled_or_taken_over() {
+    let mut delivery = new();
+    assert!(delivery.is_claimed_under(1) && !delivery.is_claimed_under(2));
+    delivery.claim(&[A, B], LEASE);
+    assert!(delivery.is_claimed_under(2) && !delivery.is_claimed_under(1));
+    settle(&mut delivery, 2, Class::RateLimitedAccount, &[A, B]);
+    assert!(!delivery.is_claimed_under(2));
+}
+
 fn place(chance: &mut SeededChance, places: usize) -> usize {
     usize::try_from(chance.below(places as u64)).unwrap()
 }

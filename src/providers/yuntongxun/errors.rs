@@ -2,56 +2,17 @@
 //! newcomer meets, what to do. The vendor's own page was not at hand: the list was put together
 //! from public copies of it that agree, and the classes are our judgement.
 
-use crate::domain::outcome::Class;
 use crate::domain::outcome::Class::{
     Accepted, AccountDisabled, AuthFailed, BadRequest, BalanceExhausted, BlockedNumber,
     ContentRejected, Duplicate, InvalidNumber, ProviderError, RateLimitedAccount,
     RateLimitedNumber, TemplateRejected, UnknownOutcome, UnsupportedDestination,
 };
-
-/// One code, or a range of codes that mean the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The code: six digits.
-    pub first: &'static str,
-    /// The end of the range; the same as `first` for a single code.
-    pub last: &'static str,
-    /// What is done about it.
-    pub class: Class,
-    /// The vendor's words, shortened. They stand here and are never taken from an answer, which
-    /// may quote phone and code.
-    pub meaning: &'static str,
-    /// What an operator can do, where the class alone does not tell.
-    pub hint: Option<&'static str>,
-}
-
-impl Entry {
-    const fn hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
-    }
-}
-
-const fn range(
-    first: &'static str,
-    last: &'static str,
-    class: Class,
-    meaning: &'static str,
-) -> Entry {
-    Entry { first, last, class, meaning, hint: None }
-}
-
-const fn one(code: &'static str, class: Class, meaning: &'static str) -> Entry {
-    range(code, code, class, meaning)
-}
+use crate::providers::codes::{self, Entry, one, range};
 
 /// What a code means; `None` for one that is not on the list. Only the six-digit form is known.
 pub fn lookup(code: &str) -> Option<&'static Entry> {
     // Texts of one length sort like the numbers they name.
-    if code.len() != 6 {
-        return None;
-    }
-    let after = TABLE.partition_point(|entry| entry.last < code);
-    TABLE.get(after).filter(|entry| entry.first <= code)
+    if code.len() == 6 { codes::lookup(TABLE, code) } else { None }
 }
 
 /// Every known code, sorted. 172001 and 172003 are made up by the vendor's own clients for "no
@@ -206,6 +167,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::domain::outcome::Class;
 
     #[derive(Deserialize)]
     struct Known {

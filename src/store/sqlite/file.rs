@@ -12,8 +12,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::clock::Anchor;
 
-/// The form of the tables. A file of a newer form is refused.
-const FORM: i64 = 1;
+/// The form of the tables. A file of another form is refused.
+const FORM: i64 = 2;
 const MARK: &[u8] = b"countersign store";
 /// Pages of the write-ahead log after which it is copied into the file. More would make the
 /// pauses longer, fewer more frequent.
@@ -38,9 +38,11 @@ pub enum OpenError {
         /// The marker that remembers it.
         marker: PathBuf,
     },
-    /// It was written by a newer release.
-    #[error("{0}: written by a newer release (form {1}); start that release, or a newer one")]
-    Newer(PathBuf, i64),
+    /// It was written by a release whose tables have another form.
+    #[error(
+        "{0}: written in form {1}, and this release reads form {FORM}; start one that wrote it"
+    )]
+    OtherForm(PathBuf, i64),
     /// It is damaged or cannot be written.
     #[error("{0}")]
     Unusable(String),
@@ -107,7 +109,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         0 if made_before => return Err(OpenError::Missing { path: path.to_owned(), marker }),
         0 => make_tables(&db).map_err(|error| unusable(&error))?,
         FORM => {}
-        newer => return Err(OpenError::Newer(path.to_owned(), newer)),
+        other => return Err(OpenError::OtherForm(path.to_owned(), other)),
     }
     if !made_before {
         mark_as_made(&mut lock.0)
@@ -134,16 +136,19 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
+/// Records lie in the order in which they were made, so that a commit of many fills few pages; only
+/// the index by key, whose entries are small, is touched all over.
 fn make_tables(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(&format!(
         "BEGIN IMMEDIATE;
          CREATE TABLE records (
-             key BLOB PRIMARY KEY,
+             place INTEGER PRIMARY KEY,
+             key BLOB NOT NULL UNIQUE,
              revision INTEGER NOT NULL,
              expires_at INTEGER NOT NULL,
              due_at INTEGER,
              value BLOB NOT NULL
-         ) WITHOUT ROWID;
+         );
          CREATE INDEX due ON records (due_at) WHERE due_at IS NOT NULL;
          CREATE TABLE meta (
              one INTEGER PRIMARY KEY CHECK (one = 1),

@@ -72,14 +72,14 @@ pub(super) struct Writer {
     revision: u64,
     anchored_at: i64,
     swept_at: Instant,
-    sweep_from: Vec<u8>,
+    sweep_from: i64,
     broken: bool,
 }
 
 impl Writer {
     pub(super) fn new(db: Connection, path: &Path, clock: Clock, revision: u64) -> Self {
         let (path, swept_at) = (path.to_owned(), Instant::now());
-        let (anchored_at, sweep_from, broken) = (i64::MIN, Vec::new(), false);
+        let (anchored_at, sweep_from, broken) = (i64::MIN, 0, false);
         Self { db, path, clock, revision, anchored_at, swept_at, sweep_from, broken }
     }
 
@@ -218,23 +218,20 @@ impl Writer {
         self.swept_at = Instant::now();
         let now = self.clock.now();
         let mut select = self.db.prepare_cached(
-            "SELECT key, expires_at FROM records WHERE key > ?1 ORDER BY key LIMIT ?2",
+            "SELECT place, expires_at FROM records WHERE place > ?1 ORDER BY place LIMIT ?2",
         )?;
         let rows = i64::try_from(SWEEP_ROWS).unwrap_or(i64::MAX);
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?));
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let seen: Vec<_> =
-            select.query_map((&self.sweep_from, rows), row)?.collect::<Result<_, _>>()?;
+            select.query_map((self.sweep_from, rows), row)?.collect::<Result<_, _>>()?;
         let at_end = seen.len() < SWEEP_ROWS;
-        let mut delete = self.db.prepare_cached("DELETE FROM records WHERE key = ?1")?;
+        let mut delete = self.db.prepare_cached("DELETE FROM records WHERE place = ?1")?;
         let mut swept = 0;
-        for (key, _) in seen.iter().filter(|(_, expires_at)| *expires_at <= now) {
-            swept += delete.execute([key])?;
+        for (place, _) in seen.iter().filter(|(_, expires_at)| *expires_at <= now) {
+            swept += delete.execute([place])?;
         }
-        self.sweep_from = if at_end {
-            Vec::new()
-        } else {
-            seen.into_iter().next_back().map(|(key, _)| key).unwrap_or_default()
-        };
+        let last = seen.last().map_or(0, |(place, _)| *place);
+        self.sweep_from = if at_end { 0 } else { last };
         drop((select, delete));
         self.shrink()?;
         Ok(swept)
