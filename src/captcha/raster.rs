@@ -4,6 +4,8 @@
 //! The file is compressed and then filled up to a length that is the same for every picture of a
 //! kind, so that its size tells nothing.
 
+use std::cell::RefCell;
+
 use ab_glyph::{GlyphId, Outline, OutlineCurve, OutlinedGlyph, Point, PxScaleFactor, Rect, point};
 use libdeflater::{CompressionLvl, Compressor};
 
@@ -97,7 +99,11 @@ impl Strip {
 
     /// Draws a glyph where it stands.
     pub(super) fn glyph(&mut self, glyph: &OutlinedGlyph) {
-        fill(glyph, &mut self.0, |pixel, covered| *pixel = tone(covered).max(*pixel));
+        fill(glyph, |column, row, covered| {
+            if let Some(pixel) = self.0.get_mut(row).and_then(|row| row.get_mut(column)) {
+                *pixel = tone(covered).max(*pixel);
+            }
+        });
     }
 }
 
@@ -146,20 +152,30 @@ pub(super) struct Canvas {
     letters: Vec<[f32; COLUMNS]>,
     /// How far each pixel is from a line's middle, squared, as far as it is seen.
     lines: Vec<[f32; COLUMNS]>,
+    /// Which fours of pixels anything was drawn in: most are none, and cost nothing more.
+    touched: Vec<[bool; COLUMNS / PIXELS_PER_BYTE]>,
 }
 
 impl Canvas {
     /// Empty paper.
     pub(super) fn new() -> Self {
-        let letters = vec![[0.0; COLUMNS]; ROWS];
-        Self { letters, lines: vec![[UNSEEN * UNSEEN; COLUMNS]; ROWS] }
+        Self {
+            letters: vec![[0.0; COLUMNS]; ROWS],
+            lines: vec![[UNSEEN * UNSEEN; COLUMNS]; ROWS],
+            touched: vec![[false; COLUMNS / PIXELS_PER_BYTE]; ROWS],
+        }
     }
 
     /// Fills a letter.
     pub(super) fn letter(&mut self, shape: Shape) {
         let outline = Outline { bounds: shape.bounds(), curves: shape.0 };
         let glyph = OutlinedGlyph::new(GlyphId(0).with_scale(1.0), outline, AS_IS);
-        fill(&glyph, &mut self.letters, |pixel, covered| *pixel = covered.max(*pixel));
+        fill(&glyph, |column, row, covered| {
+            if let Some(pixel) = self.letters.get_mut(row).and_then(|row| row.get_mut(column)) {
+                *pixel = covered.max(*pixel);
+                self.touched[row][column / PIXELS_PER_BYTE] = true;
+            }
+        });
     }
 
     /// Draws a straight piece of a line, with round ends.
@@ -194,7 +210,10 @@ impl Canvas {
         let (left, right) = (whole(min.x), whole(max.x + 1.0).min(COLUMNS));
         let (top, bottom) = (whole(min.y), whole(max.y + 1.0).min(ROWS));
         let mut y = place(top) + 0.5;
-        for row in self.lines.iter_mut().take(bottom).skip(top) {
+        let rows = self.lines.iter_mut().zip(&mut self.touched);
+        for (row, touched) in rows.take(bottom).skip(top) {
+            let fours = left / PIXELS_PER_BYTE..right.div_ceil(PIXELS_PER_BYTE);
+            touched.iter_mut().take(fours.end).skip(fours.start).for_each(|four| *four = true);
             let mut x = place(left) + 0.5;
             for pixel in row.iter_mut().take(right).skip(left) {
                 *pixel = squared(x, y).min(*pixel);
@@ -225,8 +244,10 @@ impl Canvas {
             }
             data.push(UNFILTERED);
             let fours = letters.as_chunks().0.iter().zip(lines.as_chunks().0);
-            let fours = fours.zip(flips.as_chunks().0);
-            data.extend(fours.map(|((letters, lines), flips)| four(letters, lines, flips)));
+            let fours = fours.zip(flips.as_chunks().0).zip(&self.touched[number]);
+            data.extend(fours.map(|(((letters, lines), flips), touched)| {
+                if *touched { four(letters, lines, flips) } else { packed(flips.map(tone)) }
+            }));
         }
         for row in caption.iter().flat_map(|strip| strip.tones()) {
             data.push(UNFILTERED);
@@ -236,12 +257,8 @@ impl Canvas {
     }
 }
 
-/// Four pixels; most are nothing but paper, or nothing but a patch.
+/// Four pixels in which something was drawn.
 fn four(letters: &Four, lines: &Four, flips: &Four) -> u8 {
-    let covered = letters.iter().any(|&letter| letter > 0.0);
-    if !covered && lines.iter().all(|&line| line >= UNSEEN * UNSEEN) {
-        return packed(flips.map(tone));
-    }
     packed(std::array::from_fn(|i| together(letters[i], lines[i], flips[i])))
 }
 
@@ -270,26 +287,36 @@ fn blend(above: &[f32; HEIGHTS], below: &[f32; HEIGHTS], down: f32, flips: &mut 
     }
 }
 
-/// Hands the covered pixels of a glyph that lie on the canvas to `paint`.
-fn fill<T>(glyph: &OutlinedGlyph, rows: &mut [[T; COLUMNS]], mut paint: impl FnMut(&mut T, f32)) {
+/// Hands the covered pixels of a glyph to `paint`: column, row, how far covered.
+fn fill(glyph: &OutlinedGlyph, mut paint: impl FnMut(usize, usize, f32)) {
     let Point { x: left, y: top } = glyph.px_bounds().min;
     let (left, top) = (whole(left), whole(top));
     glyph.draw(|x, y, covered| {
-        if covered <= 0.0 {
-            return;
-        }
-        let (column, row) = (left + x as usize, top + y as usize);
-        if let Some(pixel) = rows.get_mut(row).and_then(|row| row.get_mut(column)) {
-            paint(pixel, covered);
+        if covered > 0.0 {
+            paint(left + x as usize, top + y as usize, covered);
         }
     });
 }
 
+thread_local! {
+    /// It takes hundreds of kilobytes, which would be asked of the kernel for each picture.
+    static COMPRESSOR: RefCell<Compressor> = RefCell::new(Compressor::new(
+        CompressionLvl::new(COMPRESSION).expect("a level it has"),
+    ));
+}
+
+fn compressed(data: &[u8]) -> Vec<u8> {
+    COMPRESSOR.with_borrow_mut(|compressor| {
+        let mut packed = vec![0; compressor.zlib_compress_bound(data.len())];
+        let length = compressor.zlib_compress(data, &mut packed).expect("the bound is enough");
+        packed.truncate(length);
+        packed
+    })
+}
+
 /// Writes the file: the PNG's own chunks, and one that readers skip, which fills it up.
 fn file(data: &[u8], rows: usize, [paper, ink]: [Colour; 2]) -> Vec<u8> {
-    let mut compressor = Compressor::new(CompressionLvl::new(COMPRESSION).expect("a level it has"));
-    let mut packed = vec![0; compressor.zlib_compress_bound(data.len())];
-    let length = compressor.zlib_compress(data, &mut packed).expect("the bound is enough");
+    let packed = compressed(data);
     let mut file = Vec::with_capacity(LENGTHS[0]);
     let rows = u32::try_from(rows).expect("a few rows");
     let mut encoder = png::Encoder::new(&mut file, WIDTH, rows);
@@ -299,8 +326,8 @@ fn file(data: &[u8], rows: usize, [paper, ink]: [Colour; 2]) -> Vec<u8> {
     encoder
         .write_header()
         .and_then(|mut writer| {
-            writer.write_chunk(png::chunk::IDAT, &packed[..length])?;
-            writer.write_chunk(FILLING, &vec![0; filling(length)])?;
+            writer.write_chunk(png::chunk::IDAT, &packed)?;
+            writer.write_chunk(FILLING, &vec![0; filling(packed.len())])?;
             writer.finish()
         })
         .expect("the header fits the data, and a Vec takes all that is written");
