@@ -225,14 +225,14 @@ kind = "simulated"
 """
 
     def start_redis(self, folder):
-        """With the same persistence as the peer's."""
+        """With an append-only file besides the peer's snapshots: without, Countersign refuses to start on it."""
         if self.redis_process:
             return
         self.redis_port = free_port()
         with open(folder / "redis.log", "ab") as log:
             self.redis_process = subprocess.Popen(
                 ["redis-server", "--bind", "127.0.0.1", "--port", str(self.redis_port), "--dir", str(folder),
-                 "--appendonly", "no", "--save", "3600 1 300 100 60 10000"], stdout=log, stderr=log)
+                 "--appendonly", "yes", "--appendfsync", "everysec", "--save", "3600 1 300 100 60 10000"], stdout=log, stderr=log)
         for _ in range(500):
             try:
                 Redis(self.redis_port).pipeline([("PING",)])
