@@ -187,18 +187,16 @@ async fn credentials(
         Ok(provider) => provider,
         Err(error) => return report.bad(&what, &error.to_string()),
     };
-    let tried = match provider.try_credentials().await {
-        Ok(true) => Ok(String::new()),
-        Ok(false) => match verifier {
-            Some(verifier) => ask_for_receipts(provider.as_ref(), verifier).await,
-            None => {
-                let told = "not asked: only asking for receipts would tell, and they could not be \
-                            written down here; a running server asks every two seconds and logs \
-                            what it is refused";
-                return Report::warn(&what, told);
-            }
-        },
-        Err(outcome) => Err(Told::Outcome(outcome)),
+    let tried = match (provider.try_credentials().await, verifier) {
+        (Ok(true), _) => Ok(String::new()),
+        (Ok(false), Some(verifier)) => ask_for_receipts(provider.as_ref(), verifier).await,
+        (Ok(false), None) => {
+            let told = "not asked: only asking for receipts would tell, and they could not be \
+                        written down here; a running server asks every two seconds and logs what \
+                        it is refused";
+            return Report::warn(&what, told);
+        }
+        (Err(outcome), _) => Err(Told::Outcome(outcome)),
     };
     match tried {
         Ok(more) => {
