@@ -154,9 +154,9 @@ fn every_kind_is_read_and_strictly() {
             let told = told.err().unwrap();
             assert!(told.contains(&format!("providers[0].{secret}_file")), "{told}");
         }
-        let told = load(&provider(kind.name, &format!("{whole}\nnaem = 66778899")), &[]);
+        let told = load(&provider(kind.name, &format!("{whole}\nnome = 66778899")), &[]);
         let told = told.err().unwrap();
-        assert!(told.contains("providers[0].naem: there is no such setting"), "{told}");
+        assert!(told.contains("providers[0].nome: there is no such setting"), "{told}");
         assert!(told.contains("did you mean providers[0].name?"), "{told}");
     }
     assert_eq!(WHOLE.len() + 1, KINDS.len());
