@@ -33,7 +33,7 @@ async fn it_looks_at_everything_and_keeps_the_receipts_it_gets() {
     recorder.report();
     let (told, fine) = doctor(&world).await;
     assert!(fine, "{told}");
-    line(&told, "ok", "one durable commit");
+    line(&told, "ok", "one commit takes");
     assert!(told.lines().any(|line| line.contains("disk") && line.contains("MiB free")), "{told}");
     line(&told, "ok", "has mode 0600");
     line(&told, "warn", "template 1 is the vendor's test template");
