@@ -191,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn a_country_that_is_not_served_is_all_that_is_told_of_its_numbers() {
+        for text in ["+1 202 555 0123", "001 415 555 0123", "+49 30 901820"] {
+            assert_eq!(parse(text), Err(PhoneError::Country), "{text}");
+        }
+        // Not even whether such a number exists, for its patterns are not looked at.
+        assert_eq!(parse("+1 000 000 0000"), Err(PhoneError::Country));
+        assert_eq!(parse("+86 000 0000 0000"), Err(PhoneError::NotMobile));
+    }
+
+    #[test]
     fn every_accepted_spelling_is_one_number() {
         let spellings = [
             "13800138000",
