@@ -281,10 +281,10 @@ impl Dispatcher {
         number: u32,
         outcome: Outcome,
     ) -> Result<(Settled, Option<Delivery>), StoreError> {
-        let now = self.clock.now();
-        let (jitter, providers) = (OsChance.below(u64::MAX), Arc::clone(&self.providers));
-        // Whether anybody still waits matters only where it may go on.
+        let (now, providers) = (self.clock.now(), Arc::clone(&self.providers));
+        // Whether anybody still waits matters only where it may go on, as does when.
         let done = outcome.class.action() == Action::Done;
+        let jitter = if done { 0 } else { OsChance.below(u64::MAX) };
         let first = if done { Phase::Act(None) } else { Phase::Delivery };
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
             let mut settled = delivery.settle(number, &outcome, &carriers(&providers), now, jitter);

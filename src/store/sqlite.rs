@@ -9,10 +9,12 @@
 //! their own, off the async threads.
 
 mod file;
+mod recent;
+mod upkeep;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
 pub use file::OpenError;
+use recent::{Name, Recent};
 use writer::{Job, Progress, Writer};
 
 use super::verb::Steps;
@@ -38,6 +41,7 @@ pub struct SqliteStore {
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
     progress: Arc<Progress>,
+    recent: Arc<RwLock<Recent>>,
     reader: Arc<Mutex<Connection>>,
     clock: Clock,
     /// Held for as long as the store is open: the file has one owner.
@@ -59,7 +63,10 @@ impl SqliteStore {
     fn start(opened: file::Opened, path: &Path, clock: Clock) -> Result<Self, OpenError> {
         let (sender, jobs) = mpsc::channel();
         let progress = Arc::new(Progress::default());
-        let writer = Writer::new(opened.writer, path, clock.clone(), opened.revision);
+        let recent = Arc::new(RwLock::new(opened.recent));
+        let (writers, place) = (Arc::clone(&recent), opened.place);
+        let writer =
+            Writer::new(opened.writer, path, clock.clone(), opened.revision, writers, place);
         let watched = Arc::clone(&progress);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -69,6 +76,7 @@ impl SqliteStore {
             jobs: Some(sender),
             writer: Some(thread),
             progress,
+            recent,
             reader: Arc::new(Mutex::new(opened.reader)),
             clock,
             _lock: opened.lock,
@@ -98,11 +106,11 @@ impl SqliteStore {
 
     async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        look: impl FnOnce(&RwLock<Recent>, &Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let reader = Arc::clone(&self.reader);
+        let (recent, reader) = (Arc::clone(&self.recent), Arc::clone(&self.reader));
         let looked = tokio::task::spawn_blocking(move || {
-            look(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+            look(&recent, &reader.lock().unwrap_or_else(PoisonError::into_inner))
         });
         let looked = looked.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         looked.map_err(|error| unavailable(&error))
@@ -121,8 +129,9 @@ impl Drop for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError> {
-        let (keys, now) = (keys.to_vec(), self.clock.now());
-        self.look(move |db| keys.iter().map(|key| read_row(db, key, now)).collect()).await
+        let (names, now) = (keys.iter().map(Key::to_bytes).collect::<Vec<_>>(), self.clock.now());
+        self.look(move |recent, db| names.iter().map(|name| read(recent, db, name, now)).collect())
+            .await
     }
 
     async fn commit(&self, commit: Commit) -> Result<bool, StoreError> {
@@ -134,15 +143,24 @@ impl Store for SqliteStore {
     }
 
     async fn due(&self, now: Millis, max: usize) -> Result<Vec<Key>, StoreError> {
-        self.look(move |db| {
+        self.look(move |recent, db| {
+            // Locked until the end: what is folded meanwhile would be seen twice, or not at all.
+            let recent = recent.read().unwrap_or_else(PoisonError::into_inner);
+            let mut due: Vec<_> = recent.due(now).collect();
             let mut select = db.prepare_cached(
-                "SELECT key FROM records WHERE due_at <= ?1 AND expires_at > ?1
-                 ORDER BY due_at LIMIT ?2",
+                "SELECT due_at, key FROM records WHERE due_at <= ?1 AND expires_at > ?1
+                 ORDER BY due_at",
             )?;
-            let max = i64::try_from(max).unwrap_or(i64::MAX);
-            let rows = select.query_map((now, max), |row| row.get::<_, Vec<u8>>(0))?;
-            let keys: Vec<_> = rows.collect::<Result<_, _>>()?;
-            Ok(keys.iter().filter_map(|bytes| Key::from_bytes(bytes)).collect())
+            let rows = select.query_map([now], |row| Ok((row.get(0)?, row.get::<_, Name>(1)?)))?;
+            let written_before = |row: &rusqlite::Result<(Millis, Name)>| {
+                row.as_ref().map_or(true, |(_, name)| recent.get(name).is_none())
+            };
+            for row in rows.filter(written_before).take(max) {
+                due.push(row?);
+            }
+            due.sort();
+            let keys = due.iter().take(max);
+            Ok(keys.filter_map(|(_, name)| Key::from_bytes(name)).collect())
         })
         .await
     }
@@ -178,14 +196,26 @@ impl Steps for Guarded {
     }
 }
 
-fn read_row(db: &Connection, key: &Key, now: Millis) -> rusqlite::Result<Option<Record>> {
+/// A record as it is, wherever it lies by now.
+fn read(
+    recent: &RwLock<Recent>,
+    db: &Connection,
+    name: &[u8],
+    now: Millis,
+) -> rusqlite::Result<Option<Record>> {
+    {
+        let recent = recent.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(row) = recent.get(name) {
+            return Ok(row.record(now));
+        }
+    }
     let mut select = db
         .prepare_cached("SELECT revision, value FROM records WHERE key = ?1 AND expires_at > ?2")?;
     let row = |row: &rusqlite::Row<'_>| {
         let (revision, value) = (row.get::<_, i64>(0)?, row.get(1)?);
         Ok(Record { revision: revision.unsigned_abs(), value })
     };
-    select.query_row((key.to_bytes(), now), row).optional()
+    select.query_row((name, now), row).optional()
 }
 
 /// SQLite's own words name neither keys nor values.

@@ -465,9 +465,10 @@ impl Verb for Issue {
             Phase::Supersede { old, .. } => vec![records::verification(old)],
             Phase::Phone { id, name, purpose } => {
                 let standing = name.standing(&self.asker.tenant, purpose);
-                let mut keys = vec![name.sends(), standing, records::verification(id)];
+                let mut keys = vec![name.sends(), standing];
+                // A new one's name was just drawn: nothing can be there.
                 if matches!(self.what, What::Again) {
-                    keys.push(records::live_code(id));
+                    keys.extend([records::verification(id), records::live_code(id)]);
                 }
                 keys
             }

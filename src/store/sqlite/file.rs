@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::recent::Recent;
+use super::upkeep::Place;
 use crate::clock::Anchor;
 
 /// The form of the tables. A file of another form is refused.
-const FORM: i64 = 2;
+const FORM: i64 = 3;
 const MARK: &[u8] = b"countersign store";
 /// Pages of the write-ahead log after which it is copied into the file. More would make the
 /// pauses longer, fewer more frequent.
@@ -55,6 +57,8 @@ pub(super) struct Opened {
     pub(super) lock: Lock,
     pub(super) anchor: Anchor,
     pub(super) revision: u64,
+    pub(super) recent: Recent,
+    pub(super) place: Place,
 }
 
 /// The ownership of the file, given back when this is dropped. Closing alone would not do: a
@@ -117,8 +121,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
             .map_err(|error| unusable(&error))?;
     }
     let (revision, anchor) = meta(&db).map_err(|error| unusable(&error))?;
+    let (recent, place) = Place::load(&db).map_err(|error| unusable(&error))?;
     let reader = connect(path).map_err(|error| unusable(&error))?;
-    Ok(Opened { writer: db, reader, lock, anchor, revision })
+    Ok(Opened { writer: db, reader, lock, anchor, revision, recent, place })
 }
 
 /// A connection with everything set that the promises need.
@@ -150,6 +155,7 @@ fn make_tables(db: &Connection) -> rusqlite::Result<()> {
              value BLOB NOT NULL
          );
          CREATE INDEX due ON records (due_at) WHERE due_at IS NOT NULL;
+         CREATE TABLE journal (number INTEGER PRIMARY KEY, writes BLOB NOT NULL);
          CREATE TABLE meta (
              one INTEGER PRIMARY KEY CHECK (one = 1),
              revision INTEGER NOT NULL,

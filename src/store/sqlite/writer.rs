@@ -1,30 +1,24 @@
-//! The writer thread: decides, writes, flushes once for all, answers all.
+//! The writer thread: decides, appends to the journal, flushes once for all, answers all.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{file, read_row, unavailable};
-use crate::clock::{Clock, SECOND};
+use super::recent::{self, Recent, Row, Rows};
+use super::upkeep::{Place, SWEEP_EVERY};
+use super::{file, unavailable};
+use crate::clock::{Clock, Millis};
 use crate::store::verb::Steps;
-use crate::store::{Draft, Key, StoreError, Write};
+use crate::store::{Draft, Key, Record, StoreError};
 
 /// The most requests that share a flush: bounds how long the first of them waits.
 const BATCH_MAX: usize = 512;
-/// How often records past their time are looked for.
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
-/// Rows looked at in one sweep.
-const SWEEP_ROWS: usize = 2000;
-/// Free pages that stay in the file for the records to come.
-const FREE_PAGES_MIN: i64 = 256;
-/// The most free pages that one sweep gives back to the file system.
-const VACUUM_PAGES: u32 = 256;
-
 /// A verb to be carried out, and where its caller waits.
 pub(super) struct Job {
     pub(super) steps: Box<dyn Steps>,
@@ -66,21 +60,25 @@ impl Progress {
 
 /// The writer's state.
 pub(super) struct Writer {
-    db: Connection,
+    pub(super) db: Connection,
     path: PathBuf,
-    clock: Clock,
-    revision: u64,
-    anchored_at: i64,
-    swept_at: Instant,
-    sweep_from: i64,
+    pub(super) clock: Clock,
+    pub(super) recent: Arc<RwLock<Recent>>,
+    pub(super) revision: u64,
+    pub(super) place: Place,
     broken: bool,
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection, path: &Path, clock: Clock, revision: u64) -> Self {
-        let (path, swept_at) = (path.to_owned(), Instant::now());
-        let (anchored_at, sweep_from, broken) = (i64::MIN, 0, false);
-        Self { db, path, clock, revision, anchored_at, swept_at, sweep_from, broken }
+    pub(super) fn new(
+        db: Connection,
+        path: &Path,
+        clock: Clock,
+        revision: u64,
+        recent: Arc<RwLock<Recent>>,
+        place: Place,
+    ) -> Self {
+        Self { db, path: path.to_owned(), clock, recent, revision, place, broken: false }
     }
 
     /// Works until nobody can send any more.
@@ -96,42 +94,38 @@ impl Writer {
             self.carry_out(batch);
             progress.end();
         }
-        self.anchored_at = i64::MIN;
-        let _ = self.in_transaction(|writer| {
-            writer.write_meta()?;
-            Ok(())
-        });
+        self.place.anchored_at = Millis::MIN;
+        let _ = self.in_transaction(Self::write_meta);
     }
 
     fn carry_out(&mut self, mut batch: Vec<Job>) {
         // Who has given up waiting was told "unavailable": it must not happen after all.
         batch.retain(|job| !job.reply.is_closed());
-        if batch.is_empty() && self.swept_at.elapsed() < SWEEP_EVERY {
-            return;
-        }
         let began = Instant::now();
-        let decided = self.in_transaction(|writer| {
-            let mut refused = Vec::with_capacity(batch.len());
-            let before = writer.revision;
+        let before = self.place.clone();
+        let landed = self.in_transaction(|writer| {
+            let mut drafted = Rows::new();
+            let mut results = Vec::with_capacity(batch.len());
             for job in &mut batch {
-                refused.push(writer.steps(job.steps.as_mut())?);
+                results.push(writer.steps(job.steps.as_mut(), &mut drafted)?);
             }
-            let swept = writer.sweep()?;
-            if writer.revision != before || swept > 0 {
-                writer.write_meta()?;
-            }
-            Ok(refused)
+            let written = writer.write_down(&drafted)?;
+            writer.keep_up(drafted.len())?;
+            Ok((results, drafted, written))
         });
-        match decided {
-            Ok(results) => {
-                if !batch.is_empty() {
+        match landed {
+            Ok((results, drafted, written)) => {
+                if let Some((number, length)) = written {
+                    self.recent_mut(|recent| recent.fresh.add(drafted, number, length));
                     metrics::histogram!("countersign_store_commit_seconds").record(began.elapsed());
                 }
                 for (job, result) in batch.into_iter().zip(results) {
                     let _ = job.reply.send(result);
                 }
+                self.turn_over();
             }
             Err(error) => {
+                self.place = before;
                 tracing::error!(%error, requests = batch.len(), "the store could not commit");
                 for job in batch {
                     let _ = job.reply.send(Err(error.clone()));
@@ -140,14 +134,19 @@ impl Writer {
         }
     }
 
+    /// Nobody panics while changing it, so a poisoned lock says nothing.
+    pub(super) fn recent_mut<T>(&self, change: impl FnOnce(&mut Recent) -> T) -> T {
+        change(&mut self.recent.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn in_transaction<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         if self.broken {
-            // After an I/O error nothing that the connection remembers can be believed: read the
-            // file afresh.
-            self.db = file::connect(&self.path).map_err(|error| unavailable(&error))?;
+            // After an I/O error nothing that is remembered of the file can be believed, not even
+            // whether the last commit landed: read it afresh.
+            self.reload().map_err(|error| unavailable(&error))?;
             self.broken = false;
         }
         let done = self.db.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
@@ -163,13 +162,25 @@ impl Writer {
         })
     }
 
+    fn reload(&mut self) -> rusqlite::Result<()> {
+        self.db = file::connect(&self.path)?;
+        let (recent, place) = Place::load(&self.db)?;
+        self.place = place;
+        self.recent_mut(|old| *old = recent);
+        Ok(())
+    }
+
     /// Carries out one verb, phase by phase. The inner result is the verb's own; the outer one
     /// fails the whole batch.
-    fn steps(&mut self, steps: &mut dyn Steps) -> rusqlite::Result<Result<(), StoreError>> {
+    fn steps(
+        &mut self,
+        steps: &mut dyn Steps,
+        drafted: &mut Rows,
+    ) -> rusqlite::Result<Result<(), StoreError>> {
         loop {
             let now = self.clock.now();
             let keys = steps.keys().into_iter();
-            let read = keys.map(|key| read_row(&self.db, &key, now).map(|record| (key, record)));
+            let read = keys.map(|key| self.read(&key, drafted, now).map(|record| (key, record)));
             let mut draft = Draft::new(read.collect::<Result<_, _>>()?);
             let decided = catch_unwind(AssertUnwindSafe(|| steps.decide(&mut draft)));
             match decided {
@@ -180,7 +191,8 @@ impl Writer {
                 }
             }
             for (key, write) in draft.into_writes() {
-                self.write(&key, write)?;
+                self.revision += 1;
+                drafted.insert(key.to_bytes(), Row { revision: self.revision, write });
             }
             if !steps.advance() {
                 return Ok(Ok(()));
@@ -188,81 +200,24 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, key: &Key, write: Write) -> rusqlite::Result<()> {
-        self.revision += 1;
-        match write {
-            Write::Put { value, expires_at, due_at } => {
-                let mut put = self.db.prepare_cached(
-                    "INSERT INTO records (key, revision, expires_at, due_at, value)
-                     VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (key) DO UPDATE SET revision = excluded.revision,
-                         expires_at = excluded.expires_at, due_at = excluded.due_at,
-                         value = excluded.value",
-                )?;
-                let revision = i64::try_from(self.revision).unwrap_or(i64::MAX);
-                put.execute((key.to_bytes(), revision, expires_at, due_at, value))?;
-            }
-            Write::Delete => {
-                let mut delete = self.db.prepare_cached("DELETE FROM records WHERE key = ?1")?;
-                delete.execute([key.to_bytes()])?;
-            }
+    fn read(&self, key: &Key, drafted: &Rows, now: Millis) -> rusqlite::Result<Option<Record>> {
+        let name = key.to_bytes();
+        match drafted.get(&name) {
+            Some(row) => Ok(row.record(now)),
+            None => super::read(&self.recent, &self.db, &name, now),
         }
-        Ok(())
     }
 
-    /// Takes away a stretch of the records that are past their time; says how many.
-    fn sweep(&mut self) -> rusqlite::Result<usize> {
-        if self.swept_at.elapsed() < SWEEP_EVERY {
-            return Ok(0);
+    /// Appends to the journal; says as which commit, and how long it is.
+    fn write_down(&mut self, drafted: &Rows) -> rusqlite::Result<Option<(i64, usize)>> {
+        if drafted.is_empty() {
+            return Ok(None);
         }
-        self.swept_at = Instant::now();
-        let now = self.clock.now();
-        let mut select = self.db.prepare_cached(
-            "SELECT place, expires_at FROM records WHERE place > ?1 ORDER BY place LIMIT ?2",
-        )?;
-        let rows = i64::try_from(SWEEP_ROWS).unwrap_or(i64::MAX);
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-        let seen: Vec<_> =
-            select.query_map((self.sweep_from, rows), row)?.collect::<Result<_, _>>()?;
-        let at_end = seen.len() < SWEEP_ROWS;
-        let mut delete = self.db.prepare_cached("DELETE FROM records WHERE place = ?1")?;
-        let mut swept = 0;
-        for (place, _) in seen.iter().filter(|(_, expires_at)| *expires_at <= now) {
-            swept += delete.execute([place])?;
-        }
-        let last = seen.last().map_or(0, |(place, _)| *place);
-        self.sweep_from = if at_end { 0 } else { last };
-        drop((select, delete));
-        self.shrink()?;
-        Ok(swept)
-    }
-
-    /// Gives pages back to the file system while more of them are free than used.
-    fn shrink(&self) -> rusqlite::Result<()> {
-        let count = |what| self.db.query_row(what, [], |row| row.get::<_, i64>(0));
-        let free = count("PRAGMA freelist_count")?;
-        if free <= FREE_PAGES_MIN || free * 2 <= count("PRAGMA page_count")? {
-            return Ok(());
-        }
-        let vacuum = format!("PRAGMA incremental_vacuum({VACUUM_PAGES})");
-        let mut vacuum = self.db.prepare_cached(&vacuum)?;
-        // Each step gives back one page.
-        let mut steps = vacuum.query([])?;
-        while steps.next()?.is_some() {}
-        Ok(())
-    }
-
-    fn write_meta(&mut self) -> rusqlite::Result<()> {
-        let revision = i64::try_from(self.revision).unwrap_or(i64::MAX);
-        let now = self.clock.now();
-        if now < self.anchored_at.saturating_add(SECOND) {
-            let mut update = self.db.prepare_cached("UPDATE meta SET revision = ?1")?;
-            update.execute([revision])?;
-            return Ok(());
-        }
-        self.anchored_at = now;
-        let anchor = serde_json::to_string(&self.clock.anchor()).unwrap_or_default();
-        self.db.execute("UPDATE meta SET revision = ?1, anchor = ?2", (revision, anchor))?;
-        Ok(())
+        let (number, writes) = (self.place.end, recent::encode(drafted));
+        let mut insert =
+            self.db.prepare_cached("INSERT INTO journal (number, writes) VALUES (?1, ?2)")?;
+        insert.execute((number, &writes))?;
+        self.place.end += 1;
+        Ok(Some((number, writes.len())))
     }
 }

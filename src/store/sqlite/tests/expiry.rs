@@ -5,7 +5,9 @@ use super::*;
 /// Waits until this holds in the file, which takes less than a second when nobody else works.
 async fn until(store: &SqliteStore, holds: &'static str) {
     for _ in 0..750 {
-        let look = |db: &Connection| db.query_row(holds, [], |row| row.get::<_, bool>(0));
+        let look = |_: &RwLock<Recent>, db: &Connection| {
+            db.query_row(holds, [], |row| row.get::<_, bool>(0))
+        };
         if store.look(look).await.unwrap() {
             return;
         }
@@ -16,7 +18,7 @@ async fn until(store: &SqliteStore, holds: &'static str) {
 
 #[tokio::test]
 async fn what_has_expired_leaves_the_file_and_the_file_does_not_grow_for_ever() {
-    const ROUNDS: usize = 5;
+    const ROUNDS: usize = 12;
     let folder = quick_folder();
     let path = folder.path().join("store");
     let store = open(&path);
@@ -36,8 +38,10 @@ async fn what_has_expired_leaves_the_file_and_the_file_does_not_grow_for_ever() 
         store.clock().advance(SECOND);
         until(&store, "SELECT count(*) = 1 FROM records").await;
     }
-    let most = sizes.iter().skip(1).max().unwrap();
-    assert!(*most < sizes[0] * 2, "{sizes:?}");
+    // Some rounds until the journal has the room that it needs, then no more.
+    let [most_at_first, most_at_last] =
+        [&sizes[..ROUNDS / 2], &sizes[ROUNDS / 2..]].map(|sizes| sizes.iter().max().unwrap());
+    assert!(most_at_last * 4 < most_at_first * 5, "{sizes:?}");
     until(&store, "SELECT freelist_count <= 256 FROM pragma_freelist_count").await;
     drop(store);
     eprintln!("sizes with 10 000 living records: {sizes:?}; without: {}", length(&path));
