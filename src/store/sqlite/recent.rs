@@ -13,6 +13,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use rusqlite::Connection;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
@@ -22,8 +23,9 @@ use crate::store::{Record, Write};
 /// A row's name in the table: [`Key::to_bytes`](crate::store::Key).
 pub(super) type Name = Vec<u8>;
 
-/// Rows by name.
-pub(super) type Rows = HashMap<Name, Row>;
+/// Rows by name. Names are keyed fingerprints, or begin with what this server drew: nobody can choose
+/// them to meet in one cell, so a quick hash does.
+pub(super) type Rows = HashMap<Name, Row, RandomState>;
 
 /// A record as it was last written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +174,7 @@ fn put_bytes(bytes: &mut Vec<u8>, part: &[u8]) {
 }
 
 fn decode(mut bytes: &[u8]) -> Option<Rows> {
-    let mut rows = Rows::new();
+    let mut rows = Rows::default();
     while !bytes.is_empty() {
         let name = take_bytes(&mut bytes)?;
         let revision = u64::from_le_bytes(take(&mut bytes)?);

@@ -104,7 +104,7 @@ impl Writer {
         let began = Instant::now();
         let before = self.place.clone();
         let landed = self.in_transaction(|writer| {
-            let mut drafted = Rows::new();
+            let mut drafted = Rows::default();
             let mut results = Vec::with_capacity(batch.len());
             for job in &mut batch {
                 results.push(writer.steps(job.steps.as_mut(), &mut drafted)?);
