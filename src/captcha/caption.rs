@@ -35,16 +35,14 @@ fn set(font: &FontRef<'_>, text: &str) -> Strip {
     };
     let size = TEXT * ((width - 2.0 * MARGIN) / wide(TEXT)).min(1.0);
     let scaled = font.as_scaled(PxScale::from(size));
-    let mut strip = Strip::new();
+    let mut glyphs = Vec::new();
     let mut pen: Point = point((width - wide(size)) / 2.0, BASELINE.min(height));
     for c in text.chars() {
         let id = font.glyph_id(c);
-        if let Some(glyph) = font.outline_glyph(id.with_scale_and_position(size, pen)) {
-            strip.glyph(&glyph);
-        }
+        glyphs.extend(font.outline_glyph(id.with_scale_and_position(size, pen)));
         pen.x += scaled.h_advance(id);
     }
-    strip
+    Strip::new(&glyphs)
 }
 
 #[cfg(test)]
@@ -61,13 +59,14 @@ mod tests {
                 assert!(id.0 != 0 && (c == ' ' || font.outline(id).is_some()), "{c:?}");
             }
             let strip = strip(rule, language);
-            let dark = |columns: std::ops::Range<usize>| {
-                strip.tones().iter().flat_map(|row| &row[columns.clone()]).any(|tone| *tone > 0)
+            // Four columns to a byte.
+            let dark = |bytes: std::ops::Range<usize>| {
+                strip.rows().iter().flat_map(|row| &row[bytes.clone()]).any(|four| *four > 0)
             };
-            assert!(!dark(0..4) && !dark(260..264), "{rule:?} {language:?}");
-            assert!(dark(60..80) && dark(180..200), "{rule:?} {language:?}");
-            let (first, last) = (strip.tones()[0], strip.tones()[23]);
-            assert!(first.iter().chain(&last).all(|tone| *tone == 0), "cut off");
+            assert!(!dark(0..1) && !dark(65..66), "{rule:?} {language:?}");
+            assert!(dark(15..20) && dark(45..50), "{rule:?} {language:?}");
+            let (first, last) = (strip.rows()[0], strip.rows()[23]);
+            assert!(first.iter().chain(&last).all(|four| *four == 0), "cut off");
         }
     }
 }

@@ -3,8 +3,9 @@
 use ab_glyph::{Font, FontRef, Point, Rect, point};
 use std::sync::LazyLock;
 
+use super::curve::times;
+use super::fill::Shape;
 use super::random::Random;
-use super::raster::Shape;
 use super::{turn, wave};
 
 /// The letters that pictures show: none that a person takes for another, turned and crossed.
@@ -17,17 +18,27 @@ const WAVE: f32 = 1.2;
 /// How many pixels of an outline make one wave, at least and at most.
 const WAVE_LENGTH: (f32, f32) = (34.0, 60.0);
 
-/// A font, and how many of its units make the height of a capital letter.
-struct Face {
-    font: FontRef<'static>,
-    capital: f32,
-}
+/// A font: its outlines, in pixels, for capital letters of the usual height.
+struct Face([Shape; ALPHABET.len()]);
 
 impl Face {
     fn new(file: &'static [u8]) -> Self {
         let font = FontRef::try_from_slice(file).expect("the embedded fonts are valid");
         let letter = font.outline(font.glyph_id('H')).expect("the embedded fonts have an H");
-        Self { font, capital: letter.bounds.height().abs() }
+        let pixels = CAPITAL / letter.bounds.height().abs();
+        Self(ALPHABET.map(|c| {
+            let id = font.glyph_id(char::from(c));
+            let outline = font.outline(id).filter(|_| id.0 != 0);
+            let outline = outline.expect("the embedded fonts have all letters, see tests");
+            let mut shape = Shape::from_font(&outline, pixels);
+            shape.move_all(|p| times(p, pixels));
+            shape
+        }))
+    }
+
+    fn outline(&self, c: char) -> &Shape {
+        let number = ALPHABET.iter().position(|&letter| char::from(letter) == c);
+        &self.0[number.expect("only letters of the alphabet are drawn")]
     }
 }
 
@@ -47,7 +58,7 @@ static FACES: LazyLock<[Face; 7]> = LazyLock::new(|| {
 /// A letter and where it lies.
 pub(super) struct Letter {
     /// Its outline, with the middle of its box at the origin.
-    shape: Shape,
+    pub(super) shape: Shape,
     /// Half of the width and half of the height of its box.
     pub(super) half: Point,
     /// Where the middle of its box lies.
@@ -58,29 +69,22 @@ impl Letter {
     /// Any look of a letter of the alphabet.
     pub(super) fn new(c: char, random: &mut Random) -> Self {
         let face = random.pick(&FACES);
-        let size = CAPITAL / face.capital * random.between(0.88, 1.08);
+        let size = random.between(0.88, 1.08);
         let slant = random.between(-0.2, 0.2);
         let (sin, cos) = turn(random.between(-0.17, 0.17));
         let (start, side) = (random.between(0.0, 1.0), random.between(0.0, 1.0));
         let length = random.between(WAVE_LENGTH.0, WAVE_LENGTH.1);
-        let outline = face.font.outline(face.font.glyph_id(c));
-        let mut shape = Shape::from_font(outline.expect("all fonts have all letters, see tests"));
-        shape.moved(|p| {
+        let mut shape = face.outline(c).clone();
+        shape.move_all(|p| {
             let (x, y) = ((p.x + p.y * slant) * size, -p.y * size);
             let (x, y) = (x * cos - y * sin, x * sin + y * cos);
             point(x + WAVE * wave(start + y / length), y + WAVE * wave(side + x / length))
         });
         let bounds = shape.bounds();
         let centre = middle(&bounds);
-        shape.moved(|p| p - centre);
+        shape.move_all(|p| p - centre);
         let half = point(bounds.width() / 2.0, bounds.height() / 2.0);
         Self { shape, half, centre: point(0.0, 0.0) }
-    }
-
-    /// The outline where the letter lies.
-    pub(super) fn placed(mut self) -> Shape {
-        self.shape.moved(|p| p + self.centre);
-        self.shape
     }
 }
 
@@ -95,10 +99,9 @@ mod tests {
     #[test]
     fn every_font_has_its_own_outline_for_every_letter() {
         for face in &*FACES {
-            let ids = ALPHABET.map(|c| face.font.glyph_id(char::from(c)));
-            let different: std::collections::BTreeSet<_> = ids.iter().collect();
+            let outlines = ALPHABET.map(|c| format!("{:?}", face.outline(char::from(c))));
+            let different: std::collections::BTreeSet<_> = outlines.iter().collect();
             assert_eq!(different.len(), ALPHABET.len());
-            assert!(ids.iter().all(|id| id.0 != 0 && face.font.outline(*id).is_some()));
         }
     }
 

@@ -12,16 +12,23 @@
 
 mod caption;
 mod curve;
+mod file;
+mod fill;
 mod letters;
+mod patches;
 mod random;
 mod raster;
 mod rule;
 mod thread;
 
+use std::cell::RefCell;
+
 use ab_glyph::Point;
+use file::Colour;
 use letters::Letter;
+use patches::Patches;
 use random::Random;
-use raster::{Canvas, Colour, Patches};
+use raster::Canvas;
 use thread::{Marks, Threads};
 
 pub use letters::ALPHABET;
@@ -74,15 +81,22 @@ pub fn draw(text: &str, seed: &[u8; 32], style: Style) -> Vec<u8> {
     let mut letters: Vec<Letter> =
         main.iter().chain(&decoy).map(|&c| Letter::new(c, &mut random)).collect();
     let threads = Threads::lay(&mut letters, taken, Marks::of(style.rule), &mut random);
-    let mut canvas = Canvas::new();
-    for letter in letters {
-        canvas.letter(letter.placed());
-    }
-    threads.draw(&mut canvas);
     let patches = (style.level != Level::Plain).then(|| Patches::new(&mut random));
     let &(paper, ink) = random.pick(&COLOURS);
     let caption = style.caption.map(|language| caption::strip(style.rule, language));
-    canvas.png(patches.as_ref(), caption, [paper, ink])
+    CANVAS.with_borrow_mut(|canvas| {
+        canvas.clear();
+        for letter in &letters {
+            canvas.letter(&letter.shape, letter.centre);
+        }
+        threads.draw(canvas);
+        canvas.png(patches, caption, [paper, ink])
+    })
+}
+
+thread_local! {
+    /// Each thread draws on the same canvas again and again: its memory is asked for once.
+    static CANVAS: RefCell<Canvas> = RefCell::new(Canvas::new());
 }
 
 /// The letters of the line that counts, from its mark on, and those of the other line.

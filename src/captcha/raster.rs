@@ -1,370 +1,289 @@
-//! From outlines to a PNG file: letters, lines and patches are put together into four tones, which
-//! a palette turns into colours.
+//! From outlines to tones: letters, lines and patches are put together into four tones, which a
+//! palette turns into colours.
 //!
-//! The file is compressed and then filled up to a length that is the same for every picture of a
-//! kind, so that its size tells nothing.
+//! Everything is a byte to a pixel, from 0 to [`FULL`], so that sixteen pixels are worked on at a
+//! time; only marks are computed pixel by pixel. All memory is kept from one picture to the next.
 
-use std::cell::RefCell;
+use std::sync::LazyLock;
 
-use ab_glyph::{GlyphId, Outline, OutlineCurve, OutlinedGlyph, Point, PxScaleFactor, Rect, point};
-use libdeflater::{CompressionLvl, Compressor};
+use ab_glyph::{OutlinedGlyph, Point, point};
 
-use super::random::Random;
+use super::curve::{length, times};
+use super::file::{Colour, Writer};
+use super::fill::{FULL, Filler, Shape};
+use super::patches::Patches;
 use super::thread::Mark;
-use super::{CAPTION_HEIGHT, HEIGHT, WIDTH, wave};
+use super::{CAPTION_HEIGHT, HEIGHT, WIDTH};
 
-const COLUMNS: usize = WIDTH as usize;
+pub(super) const COLUMNS: usize = WIDTH as usize;
 const ROWS: usize = HEIGHT as usize;
 const CAPTION_ROWS: usize = CAPTION_HEIGHT as usize;
 /// At two bits each.
 const PIXELS_PER_BYTE: usize = 4;
+/// How many bytes a row takes in the file.
+const BYTES: usize = COLUMNS / PIXELS_PER_BYTE;
 const _: () = assert!(COLUMNS.is_multiple_of(PIXELS_PER_BYTE), "a row ends with its byte");
+/// What is free around a plane, so that nothing needs to be cut off at its edges.
+const AROUND: usize = 8;
 
 /// What a row of a PNG begins with: how its bytes are to be understood.
 const UNFILTERED: u8 = 0;
-/// What four pixels are made from.
-type Four = [f32; PIXELS_PER_BYTE];
 
 /// Half of a line's width on paper, in pixels.
 const LINE: f32 = 1.9;
-/// Half of the width of the cut that it leaves in a letter: thinner, so that the letter stays one.
-const CUT: f32 = 1.0;
+/// A line leaves a cut in a letter that is thinner than the line, so that the letter stays one: its
+/// edge lies 0.9 pixels inside of the line's, in parts of [`FULL`].
+const CUT_INSIDE: u8 = 58;
+/// The greatest nearness: a cut is whole from here on.
+const NEAREST: u8 = 127;
+const _: () = assert!(CUT_INSIDE + FULL <= NEAREST, "the middle of a cut is empty");
 /// Half of a ring's size, to the middle of its line, in pixels.
 const RING: f32 = 5.7;
 /// Half of a square's size, in pixels.
 const SQUARE: f32 = 5.5;
-/// A distance beyond which a line is not seen, in pixels.
-const UNSEEN: f32 = LINE + 1.0;
+/// A distance beyond which a line is not seen, in pixels: half a pixel more than its width.
+const UNSEEN: f32 = LINE + 0.5;
+/// How far apart the dots are that make a line, in pixels: so near that nobody sees it.
+const DOTS: f32 = 0.8;
+/// How many dots lie between two that do not touch the same eight pixels.
+const APART: usize = 16;
 
-/// The lengths that files are filled up to: the first that is enough. A picture on plain paper
-/// always takes the first; the last is beyond what any needs.
-const LENGTHS: [usize; 4] = [3_072, 3_584, 4_096, 8_192];
-/// How hard the file is compressed; more takes longer than it gains.
-const COMPRESSION: i32 = 1;
+/// A byte for each pixel, with [`AROUND`] it.
+pub(super) struct Plane(Vec<[u8; AROUND + COLUMNS + AROUND]>);
 
-/// Where a font's own units become pixels: one to one, and down is down, not up as in fonts.
-const AS_IS: PxScaleFactor = PxScaleFactor { horizontal: 1.0, vertical: -1.0 };
-
-/// Red, green and blue.
-pub(super) type Colour = [u8; 3];
-
-/// A closed outline.
-pub(super) struct Shape(Vec<OutlineCurve>);
-
-impl Shape {
-    /// The outline as a font draws it, in the font's units, upwards.
-    pub(super) fn from_font(outline: Outline) -> Self {
-        Self(outline.curves)
-    }
-
-    /// Moves every point; a curve's control points too, so that it stays a curve.
-    pub(super) fn moved(&mut self, to: impl Fn(Point) -> Point) {
-        for curve in &mut self.0 {
-            *curve = match *curve {
-                OutlineCurve::Line(a, b) => OutlineCurve::Line(to(a), to(b)),
-                OutlineCurve::Quad(a, b, c) => OutlineCurve::Quad(to(a), to(b), to(c)),
-                OutlineCurve::Cubic(a, b, c, d) => OutlineCurve::Cubic(to(a), to(b), to(c), to(d)),
-            };
-        }
-    }
-
-    /// The box around all points, control points too: no ink lies outside of it.
-    pub(super) fn bounds(&self) -> Rect {
-        let nothing = Rect { min: point(f32::MAX, f32::MAX), max: point(f32::MIN, f32::MIN) };
-        let grow = |around: Rect, p: Point| Rect {
-            min: point(around.min.x.min(p.x), around.min.y.min(p.y)),
-            max: point(around.max.x.max(p.x), around.max.y.max(p.y)),
-        };
-        self.0.iter().fold(nothing, |around, curve| match *curve {
-            OutlineCurve::Line(a, b) => [a, b].into_iter().fold(around, grow),
-            OutlineCurve::Quad(a, b, c) => [a, b, c].into_iter().fold(around, grow),
-            OutlineCurve::Cubic(a, b, c, d) => [a, b, c, d].into_iter().fold(around, grow),
-        })
-    }
-}
-
-/// A line of text: a tone for each pixel.
-pub(super) struct Strip([[u8; COLUMNS]; CAPTION_ROWS]);
-
-impl Strip {
-    /// Empty paper.
+impl Plane {
     pub(super) fn new() -> Self {
-        Self([[0; COLUMNS]; CAPTION_ROWS])
+        Self(vec![[0; AROUND + COLUMNS + AROUND]; AROUND + ROWS + AROUND])
     }
 
-    /// A tone for each pixel.
-    pub(super) fn tones(&self) -> &[[u8; COLUMNS]; CAPTION_ROWS] {
-        &self.0
+    fn clear(&mut self) {
+        self.0.as_flattened_mut().fill(0);
     }
 
-    /// Draws a glyph where it stands.
-    pub(super) fn glyph(&mut self, glyph: &OutlinedGlyph) {
-        fill(glyph, |column, row, covered| {
-            if let Some(pixel) = self.0.get_mut(row).and_then(|row| row.get_mut(column)) {
-                *pixel = tone(covered).max(*pixel);
-            }
-        });
+    /// The pixels of a row from a column on; none where the plane ends.
+    pub(super) fn from(&mut self, column: usize, row: usize) -> Option<&mut [u8]> {
+        self.0.get_mut(row + AROUND)?.get_mut(column + AROUND..)
+    }
+
+    /// The pixels of a row.
+    pub(super) fn row(&self, row: usize) -> &[u8] {
+        &self.0[row + AROUND][AROUND..AROUND + COLUMNS]
     }
 }
 
-/// Patches in which paper and ink change places: hills and valleys of four crossing waves.
-pub(super) struct Patches {
-    /// For each wave: where it starts, and how much of it there is in a pixel across and down.
-    waves: [(f32, f32, f32); 4],
-}
+/// How many places inside a pixel a dot can have, across and down.
+const PLACES: usize = 8;
+/// How many rows and columns of pixels a dot touches.
+const DOT: usize = 5;
+/// How near each pixel around a dot is to it, for each place inside its own pixel.
+type Dots = [[u64; DOT]; PLACES * PLACES];
 
-/// How far apart the heights are computed, in pixels; between them they are blended.
-const STEP: usize = 4;
-const _: () = assert!(COLUMNS.is_multiple_of(STEP) && ROWS.is_multiple_of(STEP), "whole steps");
-/// How many heights a row has.
-const HEIGHTS: usize = COLUMNS / STEP + 1;
-/// How long a wave is, in pixels.
-const PATCH: f32 = 90.0;
-/// How steep an edge between patches is: the height that one pixel of blending makes.
-const EDGE: f32 = 12.0;
-
-impl Patches {
-    /// Any patches.
-    pub(super) fn new(random: &mut Random) -> Self {
-        Self {
-            waves: std::array::from_fn(|_| {
-                let (way, length) = (random.direction(), random.between(0.8, 1.25) * PATCH);
-                (random.between(0.0, 1.0), way.x / length, way.y / length)
-            }),
-        }
-    }
-
-    /// The heights at every [`STEP`] of a row.
-    fn heights(&self, row: f32) -> [f32; HEIGHTS] {
-        let mut column = 0.0;
-        std::array::from_fn(|_| {
-            let at = |(start, x, y): &(f32, f32, f32)| wave(start + x * column + y * row);
-            let height = self.waves.iter().map(at).sum();
-            column += 4.0;
-            height
+static DOTTED: LazyLock<Dots> = LazyLock::new(|| {
+    std::array::from_fn(|place| {
+        let at = |place: usize| small(place) / small(PLACES);
+        let (x, y) = (at(place % PLACES), at(place / PLACES));
+        // The dot's own pixel is the third of five.
+        let off = |pixel: usize, at: f32| small(pixel) - 2.0 + 0.5 - at;
+        std::array::from_fn(|row| {
+            let pixel = |column| near(length(point(off(column, x), off(row, y))));
+            u64::from_le_bytes(std::array::from_fn(pixel))
         })
-    }
+    })
+});
+
+/// How near to the middle of a line something is, as a byte: 0 where the line is not seen,
+/// [`FULL`] where a pixel is covered, and more inside, up to [`NEAREST`].
+fn near(off: f32) -> u8 {
+    steps((UNSEEN - off).max(0.0) * f32::from(FULL)).min(NEAREST)
+}
+
+/// The greater one of each pair of bytes, which must be at most [`NEAREST`].
+fn greater(a: u64, b: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = ONES << 7;
+    // The highest bit of a byte stays where nothing had to be borrowed from it.
+    let first = (((a | HIGHEST) - b) >> 7 & ONES) * 0xFF;
+    a & first | b & !first
 }
 
 /// A picture in the making.
 pub(super) struct Canvas {
     /// How much of each pixel a letter covers.
-    letters: Vec<[f32; COLUMNS]>,
-    /// How far each pixel is from a line's middle, squared, as far as it is seen.
-    lines: Vec<[f32; COLUMNS]>,
-    /// Which fours of pixels anything was drawn in: most are none, and cost nothing more.
-    touched: Vec<[bool; COLUMNS / PIXELS_PER_BYTE]>,
+    letters: Plane,
+    /// How near each pixel is to a line.
+    lines: Plane,
+    filler: Filler,
+    /// The dots of a line: columns and rows, in parts of a pixel.
+    dots: Vec<(usize, usize)>,
+    /// The rows as the file holds them.
+    data: Vec<u8>,
+    writer: Writer,
 }
 
 impl Canvas {
     /// Empty paper.
     pub(super) fn new() -> Self {
         Self {
-            letters: vec![[0.0; COLUMNS]; ROWS],
-            lines: vec![[UNSEEN * UNSEEN; COLUMNS]; ROWS],
-            touched: vec![[false; COLUMNS / PIXELS_PER_BYTE]; ROWS],
+            letters: Plane::new(),
+            lines: Plane::new(),
+            filler: Filler::new(),
+            dots: Vec::new(),
+            data: Vec::new(),
+            writer: Writer::new(),
         }
     }
 
-    /// Fills a letter.
-    pub(super) fn letter(&mut self, shape: Shape) {
-        let outline = Outline { bounds: shape.bounds(), curves: shape.0 };
-        let glyph = OutlinedGlyph::new(GlyphId(0).with_scale(1.0), outline, AS_IS);
-        fill(&glyph, |column, row, covered| {
-            if let Some(pixel) = self.letters.get_mut(row).and_then(|row| row.get_mut(column)) {
-                *pixel = covered.max(*pixel);
-                self.touched[row][column / PIXELS_PER_BYTE] = true;
-            }
-        });
+    /// Takes all off it.
+    pub(super) fn clear(&mut self) {
+        self.letters.clear();
+        self.lines.clear();
     }
 
-    /// Draws a straight piece of a line, with round ends.
-    pub(super) fn stroke(&mut self, from: Point, to: Point) {
-        let way = to - from;
-        let scale = 1.0 / (way.x * way.x + way.y * way.y).max(f32::MIN_POSITIVE);
-        let min = point(from.x.min(to.x) - UNSEEN, from.y.min(to.y) - UNSEEN);
-        let max = point(from.x.max(to.x) + UNSEEN, from.y.max(to.y) + UNSEEN);
-        self.near(min, max, |x, y| {
-            let at = point(x - from.x, y - from.y);
-            let along = ((at.x * way.x + at.y * way.y) * scale).clamp(0.0, 1.0);
-            let off = point(at.x - along * way.x, at.y - along * way.y);
-            off.x * off.x + off.y * off.y
-        });
+    /// Fills a letter whose middle lies there.
+    pub(super) fn letter(&mut self, shape: &Shape, centre: Point) {
+        self.filler.fill(shape, centre, &mut self.letters);
+    }
+
+    /// Draws a line from point to point: dots, so near to each other that they are one.
+    pub(super) fn line(&mut self, points: impl Iterator<Item = Point>) {
+        self.dots.clear();
+        let mut last = None;
+        for to in points {
+            let from = last.replace(to).unwrap_or(to);
+            let way = to - from;
+            let dots = (length(way) / DOTS).floor() + 1.0;
+            let step = times(way, 1.0 / dots);
+            let (mut at, mut dot) = (from, 0.0);
+            while dot < dots {
+                at += step;
+                dot += 1.0;
+                let place = times(at, small(PLACES)) + point(0.5, 0.5);
+                self.dots.push((whole(place.x), whole(place.y)));
+            }
+        }
+        // In an order in which no dot touches the one before: a processor would wait for it.
+        for first in 0..APART {
+            for number in (first..self.dots.len()).step_by(APART) {
+                self.dot(self.dots[number]);
+            }
+        }
+    }
+
+    fn dot(&mut self, (x, y): (usize, usize)) {
+        let (column, row) = (x / PLACES, y / PLACES);
+        if column >= COLUMNS || row >= ROWS {
+            return;
+        }
+        let dot = &DOTTED[y % PLACES * PLACES + x % PLACES];
+        let rows = &mut self.lines.0[AROUND + row - DOT / 2..][..DOT];
+        for (pixels, dot) in rows.iter_mut().zip(dot) {
+            if let Some(pixels) = pixels[AROUND + column - DOT / 2..].first_chunk_mut::<8>() {
+                *pixels = greater(u64::from_le_bytes(*pixels), *dot).to_le_bytes();
+            }
+        }
     }
 
     /// Draws a mark.
     pub(super) fn mark(&mut self, mark: Mark, at: Point) {
-        let reach = point(RING + UNSEEN, RING + UNSEEN);
-        self.near(at - reach, at + reach, |x, y| {
-            let (x, y) = ((x - at.x).abs(), (y - at.y).abs());
-            let off = match mark {
-                Mark::Ring => (x * x + y * y).sqrt() - RING,
-                Mark::Square => (x.max(y) - SQUARE + LINE).max(0.0),
-            };
-            off * off
-        });
-    }
-
-    /// Notes distances from a line, for the pixels in this box.
-    fn near(&mut self, min: Point, max: Point, squared: impl Fn(f32, f32) -> f32) {
-        let (left, right) = (whole(min.x), whole(max.x + 1.0).min(COLUMNS));
-        let (top, bottom) = (whole(min.y), whole(max.y + 1.0).min(ROWS));
-        let mut y = place(top) + 0.5;
-        let rows = self.lines.iter_mut().zip(&mut self.touched);
-        for (row, touched) in rows.take(bottom).skip(top) {
-            let fours = left / PIXELS_PER_BYTE..right.div_ceil(PIXELS_PER_BYTE);
-            touched.iter_mut().take(fours.end).skip(fours.start).for_each(|four| *four = true);
-            let mut x = place(left) + 0.5;
-            for pixel in row.iter_mut().take(right).skip(left) {
-                *pixel = squared(x, y).min(*pixel);
-                x += 1.0;
+        let reach = RING + LINE + 1.0;
+        let (left, right) = (whole(at.x - reach), whole(at.x + reach + 1.0).min(COLUMNS));
+        let (top, bottom) = (whole(at.y - reach), whole(at.y + reach + 1.0).min(ROWS));
+        for row in top..bottom {
+            let pixels = self.lines.from(left, row).into_iter().flatten();
+            for (column, pixel) in (left..right).zip(pixels) {
+                let (x, y) = (small(column) + 0.5 - at.x, small(row) + 0.5 - at.y);
+                let off = match mark {
+                    Mark::Ring => (length(point(x, y)) - RING).abs(),
+                    Mark::Square => (x.abs().max(y.abs()) - SQUARE + LINE).max(0.0),
+                };
+                *pixel = near(off).max(*pixel);
             }
-            y += 1.0;
         }
     }
 
     /// The picture as a file, with blends of paper and ink between the two.
     pub(super) fn png(
-        &self,
-        patches: Option<&Patches>,
+        &mut self,
+        mut patches: Option<Patches>,
         caption: Option<&Strip>,
         colours: [Colour; 2],
     ) -> Vec<u8> {
-        let rows = ROWS + caption.map_or(0, |_| CAPTION_ROWS);
-        let mut data = Vec::with_capacity(rows * (1 + COLUMNS / PIXELS_PER_BYTE));
-        let mut flips = [0.0; COLUMNS];
-        let mut heights = patches.map(|patches| ([0.0; HEIGHTS], patches.heights(0.0)));
-        for (number, (letters, lines)) in self.letters.iter().zip(&self.lines).enumerate() {
-            if let (Some(patches), Some((above, below))) = (patches, &mut heights) {
-                if number % STEP == 0 {
-                    *above = *below;
-                    *below = patches.heights(place(number + STEP));
-                }
-                blend(above, below, place(number % STEP) / 4.0, &mut flips);
+        self.data.clear();
+        for row in 0..ROWS {
+            let mut darkness = ink(self.letters.row(row), self.lines.row(row));
+            if let Some(patches) = &mut patches {
+                turn(&mut darkness, &patches.row(row));
             }
-            data.push(UNFILTERED);
-            let fours = letters.as_chunks().0.iter().zip(lines.as_chunks().0);
-            let fours = fours.zip(flips.as_chunks().0).zip(&self.touched[number]);
-            data.extend(fours.map(|(((letters, lines), flips), touched)| {
-                if *touched { four(letters, lines, flips) } else { packed(flips.map(tone)) }
-            }));
+            self.data.push(UNFILTERED);
+            self.data.extend(packed(&darkness));
         }
-        for row in caption.iter().flat_map(|strip| strip.tones()) {
-            data.push(UNFILTERED);
-            data.extend(row.as_chunks().0.iter().copied().map(packed));
+        for row in caption.iter().flat_map(|strip| strip.rows()) {
+            self.data.push(UNFILTERED);
+            self.data.extend(row);
         }
-        file(&data, rows, colours)
+        let rows = ROWS + caption.map_or(0, |_| CAPTION_ROWS);
+        self.writer.write(&self.data, rows, colours)
     }
 }
 
-/// Four pixels in which something was drawn.
-fn four(letters: &Four, lines: &Four, flips: &Four) -> u8 {
-    packed(std::array::from_fn(|i| together(letters[i], lines[i], flips[i])))
+/// Ink is a letter or a line, but where both are there is paper, though not as wide as the line.
+fn ink(letters: &[u8], lines: &[u8]) -> [u8; COLUMNS] {
+    let mut darkness = [0; COLUMNS];
+    for ((pixel, &letter), &near) in darkness.iter_mut().zip(letters).zip(lines) {
+        let cut = near.saturating_sub(CUT_INSIDE).min(FULL);
+        *pixel = letter.min(FULL - cut).max(near.min(FULL - letter));
+    }
+    darkness
 }
 
-/// One pixel: ink is a letter or a line, but where both are there is paper; a patch turns it round.
-fn together(letter: f32, line: f32, flip: f32) -> u8 {
-    let off = line.sqrt();
-    let drawn = (LINE + 0.5 - off).clamp(0.0, 1.0);
-    let cut = (CUT + 0.5 - off).clamp(0.0, 1.0);
-    let ink = letter * (1.0 - cut) + (1.0 - letter) * drawn;
-    tone(ink + flip - 2.0 * ink * flip)
-}
-
-/// How far each pixel of a row lies in a turned patch, from 0 to 1.
-fn blend(above: &[f32; HEIGHTS], below: &[f32; HEIGHTS], down: f32, flips: &mut [f32; COLUMNS]) {
-    let mut ends = above.windows(2).zip(below.windows(2));
-    for four in flips.as_chunks_mut::<STEP>().0 {
-        let Some((above, below)) = ends.next() else { return };
-        let left = above[0] + (below[0] - above[0]) * down;
-        let right = above[1] + (below[1] - above[1]) * down;
-        let slope = (right - left) / 4.0;
-        let mut height = left;
-        for flip in four {
-            *flip = (0.5 + height * EDGE).clamp(0.0, 1.0);
-            height += slope;
-        }
+/// Turns paper and ink round in patches.
+fn turn(darkness: &mut [u8; COLUMNS], turned: &[u8; COLUMNS]) {
+    for (pixel, &turned) in darkness.iter_mut().zip(turned) {
+        *pixel = (*pixel).min(FULL - turned).max(turned.min(FULL - *pixel));
     }
 }
 
-/// Hands the covered pixels of a glyph to `paint`: column, row, how far covered.
-fn fill(glyph: &OutlinedGlyph, mut paint: impl FnMut(usize, usize, f32)) {
-    let Point { x: left, y: top } = glyph.px_bounds().min;
-    let (left, top) = (whole(left), whole(top));
-    glyph.draw(|x, y, covered| {
-        if covered > 0.0 {
-            paint(left + x as usize, top + y as usize, covered);
+/// The nearest of the four tones for each pixel; four to a byte, the leftmost in the highest bits.
+fn packed(darkness: &[u8; COLUMNS]) -> [u8; BYTES] {
+    let mut tones = [0; COLUMNS];
+    for (tone, darkness) in tones.iter_mut().zip(darkness) {
+        let steps = [FULL / 6, FULL / 2, FULL - FULL / 6];
+        *tone = steps.iter().map(|step| u8::from(darkness > step)).sum();
+    }
+    let mut bytes = [0; BYTES];
+    for (byte, four) in bytes.iter_mut().zip(tones.as_chunks().0) {
+        // Neighbours are put together, and then neighbouring pairs.
+        let four = u32::from_le_bytes(*four);
+        let pairs = four << 2 | four >> 8;
+        [*byte, ..] = (pairs << 4 | pairs >> 16).to_le_bytes();
+    }
+    bytes
+}
+
+/// A line of text, as the file holds it.
+pub(super) struct Strip([[u8; BYTES]; CAPTION_ROWS]);
+
+impl Strip {
+    /// Draws a line of text.
+    pub(super) fn new(glyphs: &[OutlinedGlyph]) -> Self {
+        let mut darkness = [[0; COLUMNS]; CAPTION_ROWS];
+        for glyph in glyphs {
+            let Point { x: left, y: top } = glyph.px_bounds().min;
+            let (left, top) = (whole(left), whole(top));
+            glyph.draw(|x, y, covered| {
+                let row = darkness.get_mut(top + y as usize);
+                if let Some(pixel) = row.and_then(|row| row.get_mut(left + x as usize)) {
+                    *pixel = steps(covered.min(1.0) * f32::from(FULL)).max(*pixel);
+                }
+            });
         }
-    });
-}
+        Self(darkness.map(|row| packed(&row)))
+    }
 
-thread_local! {
-    /// It takes hundreds of kilobytes, which would be asked of the kernel for each picture.
-    static COMPRESSOR: RefCell<Compressor> = RefCell::new(Compressor::new(
-        CompressionLvl::new(COMPRESSION).expect("a level it has"),
-    ));
-}
-
-fn compressed(data: &[u8]) -> Vec<u8> {
-    COMPRESSOR.with_borrow_mut(|compressor| {
-        let mut packed = vec![0; compressor.zlib_compress_bound(data.len())];
-        let length = compressor.zlib_compress(data, &mut packed).expect("the bound is enough");
-        packed.truncate(length);
-        packed
-    })
-}
-
-/// Writes the file: the PNG's own chunks, and one that readers skip, which fills it up.
-fn file(data: &[u8], rows: usize, [paper, ink]: [Colour; 2]) -> Vec<u8> {
-    let packed = compressed(data);
-    let mut file = Vec::with_capacity(LENGTHS[0]);
-    let rows = u32::try_from(rows).expect("a few rows");
-    let mut encoder = png::Encoder::new(&mut file, WIDTH, rows);
-    encoder.set_color(png::ColorType::Indexed);
-    encoder.set_depth(png::BitDepth::Two);
-    encoder.set_palette(palette(paper, ink).concat());
-    encoder
-        .write_header()
-        .and_then(|mut writer| {
-            writer.write_chunk(png::chunk::IDAT, &packed)?;
-            writer.write_chunk(FILLING, &vec![0; filling(packed.len())])?;
-            writer.finish()
-        })
-        .expect("the header fits the data, and a Vec takes all that is written");
-    file
-}
-
-/// The chunk that fills a file up: ancillary, private, safe to copy.
-const FILLING: png::chunk::ChunkType = png::chunk::ChunkType(*b"fiLl");
-/// What a file holds besides its compressed data and its filling.
-const FRAME: usize = 8 + 25 + 24 + 12 + 12 + 12;
-
-/// How many bytes fill a file up, when its data take this many.
-fn filling(data: usize) -> usize {
-    let length = data + FRAME;
-    LENGTHS.iter().find(|&&full| full >= length).map_or(0, |full| full - length)
-}
-
-/// The colours of the four tones.
-fn palette(paper: Colour, ink: Colour) -> [Colour; 4] {
-    // Three parts of the one or the other, so a sum is at most 3 * 255.
-    let blend = |parts: u16| {
-        std::array::from_fn(|i| {
-            let sum = u16::from(paper[i]) * (3 - parts) + u16::from(ink[i]) * parts;
-            u8::try_from(sum / 3).expect("a third of three bytes is a byte")
-        })
-    };
-    [paper, blend(1), blend(2), ink]
-}
-
-/// The nearest of the four tones.
-fn tone(darkness: f32) -> u8 {
-    [1.0 / 6.0, 3.0 / 6.0, 5.0 / 6.0].map(|step| u8::from(darkness > step)).iter().sum()
-}
-
-/// Four pixels in one byte, the leftmost in the highest bits.
-fn packed([a, b, c, d]: [u8; PIXELS_PER_BYTE]) -> u8 {
-    a << 6 | b << 4 | c << 2 | d
+    /// Its rows: four pixels to a byte.
+    pub(super) fn rows(&self) -> &[[u8; BYTES]; CAPTION_ROWS] {
+        &self.0
+    }
 }
 
 /// A pixel's place; what lies left of or above the canvas comes to its edge.
@@ -377,8 +296,89 @@ fn whole(place: f32) -> usize {
     place as usize
 }
 
+/// The nearest number of steps.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "never negative, and the cast saturates"
+)]
+fn steps(number: f32) -> u8 {
+    (number + 0.5) as u8
+}
+
 /// The place of a pixel.
 #[expect(clippy::cast_precision_loss, reason = "an f32 holds whole numbers far beyond these")]
-fn place(pixel: usize) -> f32 {
-    pixel as f32
+fn small(number: usize) -> f32 {
+    number as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greater_byte_of_each_pair_is_found() {
+        for a in 0..=NEAREST {
+            for b in 0..=NEAREST {
+                let (few, many) = ([a, b, 0, a, NEAREST, 1, b, 0], [b, a, 0, 1, 0, a, NEAREST, a]);
+                let found = greater(u64::from_le_bytes(few), u64::from_le_bytes(many));
+                let wished: [u8; 8] = std::array::from_fn(|i| few[i].max(many[i]));
+                assert_eq!(found.to_le_bytes(), wished);
+            }
+        }
+    }
+
+    #[test]
+    fn tones_are_packed_from_the_left() {
+        let mut darkness = [0; COLUMNS];
+        darkness[..6].copy_from_slice(&[0, 16, 40, FULL, FULL, 0]);
+        assert_eq!(packed(&darkness)[..3], [0b00_01_10_11, 0b11_00_00_00, 0]);
+    }
+
+    #[test]
+    fn ink_is_a_letter_or_a_line_and_not_both() {
+        let (mut letters, mut lines) = ([0; COLUMNS], [0; COLUMNS]);
+        letters[1..3].fill(FULL);
+        (lines[0], lines[1]) = (NEAREST, NEAREST);
+        let mut darkness = ink(&letters, &lines);
+        assert_eq!(darkness[..4], [FULL, 0, FULL, 0]);
+        turn(&mut darkness, &[FULL; COLUMNS]);
+        assert_eq!(darkness[..4], [0, FULL, 0, FULL]);
+    }
+
+    #[test]
+    fn a_line_is_as_wide_as_it_shall_be_whichever_way_it_goes() {
+        let mut canvas = Canvas::new();
+        for (from, to) in [
+            (point(40.0, 20.5), point(200.0, 20.5)),
+            (point(120.3, 110.0), point(120.3, 10.0)),
+            (point(10.0, 10.0), point(100.0, 100.0)),
+        ] {
+            canvas.clear();
+            canvas.line([from, to].into_iter());
+            let ink: u64 = (0..ROWS)
+                .flat_map(|row| self::ink(&[0; COLUMNS], canvas.lines.row(row)))
+                .map(u64::from)
+                .sum();
+            let area = 2.0 * LINE * length(to - from) + std::f32::consts::PI * LINE * LINE;
+            let drawn = steps_of(ink) / f32::from(FULL);
+            assert!((drawn / area - 1.0).abs() < 0.04, "{from:?} {to:?}: {drawn}, not {area}");
+        }
+    }
+
+    #[test]
+    fn what_lies_beyond_the_edges_harms_nothing() {
+        let mut canvas = Canvas::new();
+        let far = [-1e9, -20.0, -0.1, 0.0, 119.9, 120.0, 263.9, 264.0, 1e9, f32::NAN];
+        let points = far.iter().flat_map(|&x| far.map(|y| point(x, y)));
+        for at in points.filter(|at| length(*at) < 1e3) {
+            canvas.line([point(5.0, 5.0), at].into_iter());
+            canvas.mark(Mark::Ring, at);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    fn steps_of(ink: u64) -> f32 {
+        ink as f32
+    }
 }

@@ -117,11 +117,8 @@ impl Threads {
                 canvas.mark(mark, start);
                 MARK
             });
-            for ends in line.points.windows(2) {
-                if length(ends[0].0 - start) >= hidden {
-                    canvas.stroke(ends[0].0, ends[1].0);
-                }
-            }
+            let seen = |at: &Point| length(*at - start) >= hidden;
+            canvas.line(line.points.iter().map(|point| point.0).skip_while(|at| !seen(at)));
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod auth;
 mod body;
 pub mod client_ip;
 mod dev;
+mod easel;
 mod frame;
 mod health;
 mod native;
@@ -60,7 +61,10 @@ pub struct Dev {
 
 /// What every handler may use.
 #[derive(Clone)]
-pub struct Doors(Arc<Inner>);
+pub struct Doors {
+    inner: Arc<Inner>,
+    easel: easel::Easel,
+}
 
 /// The parts of [`Doors`].
 pub struct Inner {
@@ -80,14 +84,14 @@ impl std::ops::Deref for Doors {
     type Target = Inner;
 
     fn deref(&self) -> &Inner {
-        &self.0
+        &self.inner
     }
 }
 
 impl Doors {
     /// The doors over these parts.
     pub fn new(inner: Inner) -> Self {
-        Self(Arc::new(inner))
+        Self { inner: Arc::new(inner), easel: easel::Easel::new() }
     }
 }
 

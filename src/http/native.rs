@@ -226,7 +226,7 @@ pub(super) async fn create_challenge(
 /// A challenge's picture: the same one every time. Needs no key: an `img` element sends none.
 #[utoipa::path(get, path = "/v1/challenges/{id}/image",
     params(("id" = String, Path, description = "The challenge's id")),
-    responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 404)))]
+    responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 404), (status = 503)))]
 pub(super) async fn challenge_image(
     State(doors): State<Doors>,
     Path(id): Path<String>,
@@ -235,13 +235,18 @@ pub(super) async fn challenge_image(
         .split_once('~')
         .and_then(|(tenant, id)| doors.verifier.open_challenge(tenant, id))
         .ok_or_else(|| Problem::of(Kind::NotFound))?;
-    Ok(png(&doors.verifier.minted_picture(&minted), None))
+    png(&doors, doors.verifier.minted_picture(&minted), None).await
 }
 
 /// An image response; with a line below the picture for front ends that show nothing else.
-pub(super) fn png(picture: &Picture, caption: Option<Language>) -> Response {
+pub(super) async fn png(
+    doors: &Doors,
+    picture: Picture,
+    caption: Option<Language>,
+) -> Result<Response, Problem> {
     let headers = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")];
-    (headers, Verifier::draw(picture, caption)).into_response()
+    let file = doors.easel.draw(|| Verifier::draw(&picture, caption)).await?;
+    Ok((headers, file).into_response())
 }
 
 /// Begins a verification and sends a code.

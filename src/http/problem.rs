@@ -59,13 +59,15 @@ pub enum Kind {
     UnsupportedMediaType,
     /// The store cannot be used.
     Unavailable,
+    /// Too many pictures are asked for.
+    Busy,
     /// A fault of ours.
     Internal,
 }
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidRequest,
         Self::InvalidPhone,
         Self::CountryNotAllowed,
@@ -87,6 +89,7 @@ impl Kind {
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::Unavailable,
+        Self::Busy,
         Self::Internal,
     ];
 
@@ -230,6 +233,12 @@ impl Kind {
                 "The request is not known to have been carried out. Repeat it after `Retry- \
                  After`, with the same Idempotency-Key.",
             ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "Too many pictures are asked for",
+                "Nothing was spent. Ask for the same picture again after `Retry-After`.",
+            ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -284,6 +293,11 @@ impl Problem {
     /// Another method than these, which stand as `Allow` lists them.
     pub fn method_not_allowed(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::of(Kind::MethodNotAllowed) }
+    }
+
+    /// More pictures are asked for than can be drawn soon.
+    pub fn busy() -> Self {
+        Self { retry_after: Some(SECOND), ..Self::of(Kind::Busy) }
     }
 
     /// Says more about this case.

@@ -136,7 +136,8 @@ pub(super) async fn image(
     }
     metrics::counter!("countersign_challenges_total", "kind" => "named").increment(1);
     let caption = if english(&headers) { Language::English } else { Language::Chinese };
-    Ok(png(&doors.verifier.named_picture(&tenant(&doors), &uuid), Some(caption)))
+    let picture = doors.verifier.named_picture(&tenant(&doors), &uuid);
+    png(&doors, picture, Some(caption)).await
 }
 
 /// The parameters of a send.

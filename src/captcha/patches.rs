@@ -1,0 +1,102 @@
+//! Patches in which paper and ink change places: hills and valleys of four crossing waves.
+
+use super::HEIGHT;
+use super::fill::FULL;
+use super::random::Random;
+use super::raster::COLUMNS;
+
+/// How far apart the heights are computed, in pixels; between them they are blended.
+const STEP: usize = 4;
+const STEPS: i16 = 4;
+/// How many heights a row has.
+const HEIGHTS: usize = COLUMNS / STEP + 1;
+const _: () = assert!(COLUMNS.is_multiple_of(STEP), "whole steps");
+const _: () = assert!((HEIGHT as usize).is_multiple_of(STEP), "whole steps");
+/// How long a wave is, in pixels.
+const PATCH: f32 = 90.0;
+/// A whole wave, in the numbers that count along it: they go round with it.
+const ROUND: f32 = 65_536.0;
+/// How steep an edge between patches is: a height of 4,096 becomes so many times [`FULL`].
+const EDGE: i32 = 12;
+
+/// Any patches.
+pub(super) struct Patches {
+    /// For each wave: where it starts, and how much of it there is in a step across and down.
+    waves: [[i16; 3]; 4],
+    /// The heights above and below the rows to come.
+    above: [i16; HEIGHTS],
+    below: [i16; HEIGHTS],
+}
+
+impl Patches {
+    /// Any patches.
+    pub(super) fn new(random: &mut Random) -> Self {
+        let waves = std::array::from_fn(|_| {
+            let (way, length) = (random.direction(), random.between(0.8, 1.25) * PATCH);
+            let step = ROUND * 4.0 / length;
+            [random.between(-0.5, 0.5) * ROUND, way.x * step, way.y * step].map(narrow)
+        });
+        let mut patches = Self { waves, above: [0; HEIGHTS], below: [0; HEIGHTS] };
+        patches.below = patches.heights(0);
+        patches
+    }
+
+    /// How far each pixel of a row is turned, from 0 to [`FULL`]. Rows are asked for in order,
+    /// from the first.
+    pub(super) fn row(&mut self, row: usize) -> [u8; COLUMNS] {
+        let within = i16::try_from(row % STEP).unwrap_or_default();
+        if within == 0 {
+            self.above = self.below;
+            self.below = self.heights(i16::try_from(row / STEP + 1).unwrap_or_default());
+        }
+        let mut heights = [0; HEIGHTS];
+        for ((height, above), below) in heights.iter_mut().zip(self.above).zip(self.below) {
+            *height = above * (STEPS - within) + below * within;
+        }
+        let mut turned = [0; COLUMNS];
+        let fours = turned.as_chunks_mut::<STEP>().0;
+        for (four, ends) in fours.iter_mut().zip(heights.windows(2)) {
+            let slope = (ends[1] - ends[0]) / STEPS;
+            for (pixel, along) in four.iter_mut().zip(0..) {
+                let height = (ends[0] + slope * along) / STEPS;
+                let turned = (height + i16::from(FULL / 2)).clamp(0, i16::from(FULL));
+                *pixel = turned.to_le_bytes()[0];
+            }
+        }
+        turned
+    }
+
+    /// The heights at every step of a row that is so many steps down.
+    fn heights(&self, down: i16) -> [i16; HEIGHTS] {
+        let mut heights = [0; HEIGHTS];
+        for [start, x, y] in self.waves {
+            let mut at = start.wrapping_add(y.wrapping_mul(down));
+            for height in &mut heights {
+                *height += wave(at);
+                at = at.wrapping_add(x);
+            }
+        }
+        // Beyond the edge of a patch it makes no difference how high a hill is.
+        let full = EDGE * i32::from(FULL);
+        heights.map(|height| {
+            let steep = i32::from(height) * full / 4_096;
+            i16::try_from(steep.clamp(-2_000, 2_000)).unwrap_or_default()
+        })
+    }
+}
+
+/// A wave of height 4,096: two parabolas, which look like a sine.
+fn wave(at: i16) -> i16 {
+    let at = i32::from(at);
+    high((at * (32_768 - at.abs())) >> 16)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is at most 4,096")]
+fn high(height: i32) -> i16 {
+    height as i16
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, which is near enough")]
+fn narrow(number: f32) -> i16 {
+    number as i16
+}
