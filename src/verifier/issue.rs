@@ -474,6 +474,23 @@ impl Verb for Issue {
         }
     }
 
+    fn ahead(&self, phase: &Phase) -> Vec<Key> {
+        let (Phase::Key { id } | Phase::Challenge { id } | Phase::Address { id }) = phase else {
+            return Vec::new();
+        };
+        let mut keys = Vec::new();
+        if matches!(phase, Phase::Key { .. }) {
+            keys.extend(self.keys(&Phase::Challenge { id: *id }));
+        }
+        if self.asker.address.is_some() && !matches!(phase, Phase::Address { .. }) {
+            keys.push(self.address_key());
+        }
+        if let What::New { .. } = &self.what {
+            keys.extend(self.keys(&self.at_phone(*id)));
+        }
+        keys
+    }
+
     fn decide(&self, phase: &Phase, draft: &mut Draft) -> Result<Next, StoreError> {
         match phase {
             Phase::Key { id } => self.decide_key(*id, draft),

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::servers::{Cluster, Server, Watched, wait_until};
 use super::*;
-use crate::clock::{DAY, HOUR, MINUTE};
-use crate::store::transact_once;
+use crate::clock::{DAY, HOUR, MINUTE, SECOND};
+use crate::store::{Write, transact_once};
 
 /// How fast a caller is told that the store is unavailable, with some room for a busy machine.
 const TOLD: Duration = Duration::from_millis(250);
