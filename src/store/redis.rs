@@ -121,8 +121,7 @@ impl Store for RedisStore {
         }
         let (began, now) = (Instant::now(), self.clock.now());
         let entries = [entry];
-        let (mut landed, answer) =
-            commit::ship(&self.fleet, partition, &entries, now).await?;
+        let (mut landed, answer) = commit::ship(&self.fleet, partition, &entries, now).await?;
         let landed = landed.remove(0)?;
         if landed && entries[0].leaves_due() {
             commit::confirm(&self.fleet, partition, &answer).await?;

@@ -225,9 +225,8 @@ impl Batch {
             let mut touches = Vec::with_capacity(group.keys.len());
             for key in group.keys {
                 let read = self.known.get(&key).map(|known| known.record.as_ref());
-                let guard = read.map_or(Guard::Any, |record| {
-                    Guard::Read(record.map(|record| record.revision))
-                });
+                let guard = read
+                    .map_or(Guard::Any, |record| Guard::Read(record.map(|record| record.revision)));
                 let write = self.drafts.remove(&key).map(|write| {
                     revision = revision.wrapping_add(1);
                     (revision, write)

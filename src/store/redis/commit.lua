@@ -9,7 +9,8 @@
 --     how many keys it has, negative if replicas must be connected, and for each of its keys
 --       the revision that was read, in 16 digits (NONE: there was no record; ANY: whatever is
 --       there), with the time after it when the written record is due;
---       the record that is written ('' = none, '-' = it is deleted).
+--       the record that is written ('' = none, '-' = it is deleted);
+--       how long it stays, in milliseconds.
 -- Answers a mark for each commit: 1 landed, 0 somebody was faster, a: too few replicas. Or 'late'
 -- or 'moved': why nothing was done.
 local now, history = tonumber(ARGV[1]), ARGV[2]
@@ -25,7 +26,6 @@ end
 
 local call, sub, byte = redis.call, string.sub, string.byte
 local NONE, ANY = '----------------', '****************'
-local LINGER = 10000 -- our clock makes records vanish that the callers' has passed over already
 
 -- What is there now, by the place of its key.
 local found = {}
@@ -42,7 +42,7 @@ local function revision(record)
   return sub(record, 2, 17)
 end
 
-local function write(name, old, record, due)
+local function write(name, old, record, life, due)
   local queued = old and byte(old, 32) == 100
   local queue, member
   if queued or due ~= '' then
@@ -54,28 +54,28 @@ local function write(name, old, record, due)
     call('DEL', name)
     return
   end
-  local vanishes = sub(record, 18, 31)
-  call('SET', name, record, 'PX', math.max(tonumber(vanishes) - now, 0) + LINGER)
-  if due ~= '' then call('ZADD', queue, due, vanishes .. member) end
+  call('SET', name, record, 'PX', life)
+  if due ~= '' then call('ZADD', queue, due, sub(record, 18, 31) .. member) end
 end
 
 -- `key` and `arg` are the places before the commit's first key and argument.
 local function commit(count, key, arg)
   for at = 1, count do
-    local read = sub(ARGV[arg + 2 * at - 1], 1, 16)
+    local read = sub(ARGV[arg + 3 * at - 2], 1, 16)
     if read ~= ANY and read ~= revision(found[key + at]) then
       -- What was sent twice, since no answer came, finds its own revision.
       for own = 1, count do
-        local record, there = ARGV[arg + 2 * own], found[key + own]
+        local record, there = ARGV[arg + 3 * own - 1], found[key + own]
         if #record > 1 and there and sub(there, 2, 17) == sub(record, 2, 17) then return '1' end
       end
       return '0'
     end
   end
   for at = 1, count do
-    local record = ARGV[arg + 2 * at]
+    local place = arg + 3 * at
+    local record = ARGV[place - 1]
     if record ~= '' then
-      write(KEYS[key + at], found[key + at], record, sub(ARGV[arg + 2 * at - 1], 17))
+      write(KEYS[key + at], found[key + at], record, ARGV[place], sub(ARGV[place - 2], 17))
     end
   end
   return '1'
@@ -87,6 +87,6 @@ while arg <= #ARGV do
   local alone = count < 0 and connected < replicas
   count = math.abs(count)
   marks[#marks + 1] = alone and 'a' or commit(count, key, arg)
-  key, arg = key + count, arg + 2 * count + 1
+  key, arg = key + count, arg + 3 * count + 1
 end
 return table.concat(marks)

@@ -9,12 +9,14 @@ use super::fleet::{Answer, Fleet, Manner};
 use super::layout::Head;
 use super::link::Link;
 use crate::chance::{Chance, OsChance};
-use crate::clock::Millis;
+use crate::clock::{Millis, SECOND};
 use crate::store::{Commit, Key, StoreError, Write};
 
 /// How long after it was sent a commit may still be carried out: as long as its caller waits, and
 /// what two clocks may be read apart.
 const LATE: Millis = 250;
+/// Redis' own clock only makes records vanish that the timeline has passed over already.
+const LINGER: Millis = 10 * SECOND;
 
 /// What a commit asks of a record before it lands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,13 +203,14 @@ fn write_command<'a>(
         let needs = settings.replicas > 0 && entry.leaves_due();
         command.arg(if needs { -count } else { count });
         for touch in &entry.touches {
-            write_touch(settings.bound.contains(&touch.key.kind), touch, link, &mut command);
+            let bound = settings.bound.contains(&touch.key.kind);
+            write_touch(touch, bound.then(|| link.history()), now, &mut command);
         }
     }
     command
 }
 
-fn write_touch(bound: bool, touch: &Touch, link: &Link, command: &mut Cmd) {
+fn write_touch(touch: &Touch, history: Option<&str>, now: Millis, command: &mut Cmd) {
     let due_at = match &touch.write {
         Some((_, Write::Put { due_at: Some(due_at), .. })) => due_at.to_string(),
         _ => String::new(),
@@ -220,16 +223,21 @@ fn write_touch(bound: bool, touch: &Touch, link: &Link, command: &mut Cmd) {
         }
     }
     match &touch.write {
-        None => command.write_arg(b""),
-        Some((_, Write::Delete)) => command.write_arg(b"-"),
+        None => {
+            command.arg("").arg("");
+        }
+        Some((_, Write::Delete)) => {
+            command.arg("-").arg("");
+        }
         Some((revision, Write::Put { value, expires_at, due_at })) => {
             let head = Head {
                 revision: *revision,
                 expires_at: *expires_at,
                 due: due_at.is_some(),
-                history: bound.then(|| link.history()),
+                history,
             };
-            command.write_arg(&head.before(value));
+            let life = expires_at.saturating_sub(now).max(0).saturating_add(LINGER);
+            command.arg(head.before(value)).arg(life);
         }
     }
 }

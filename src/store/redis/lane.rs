@@ -207,7 +207,8 @@ impl Lanes {
         let began = Instant::now();
         let shipped = commit::ship(&self.fleet, partition, &entries, now).await;
         metrics::histogram!("countersign_store_commit_seconds").record(began.elapsed());
-        let whole = matches!(&shipped, Ok((landed, _)) if landed.iter().all(|it| matches!(it, Ok(true))));
+        let whole =
+            matches!(&shipped, Ok((landed, _)) if landed.iter().all(|it| matches!(it, Ok(true))));
         self.lanes[at].lock().land(flight, whole);
         drop(permit);
         let (landed, answer) = match shipped {
