@@ -26,6 +26,8 @@ mod vitals;
 pub(crate) mod servers;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod troubles;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU16, Ordering};
