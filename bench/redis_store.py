@@ -3,7 +3,7 @@ run, beside the peer, on 1, 2, 3 nodes and 1 and 3 shards; CPU per request on bo
 
     bench/run.py redis [--quick] [--binary PATH] [--no-peer] [--seconds N]
 
-Every server keeps an append-only file, flushed once a second. All of it and the load share this machine's cores, so more
+Every server keeps an append-only file, flushed once a second, and has no replica. All of it and the load share this machine's cores, so more
 nodes or shards show that nothing is lost by them, not what machines of their own would bring: CPU per request says that.
 """
 

@@ -196,6 +196,7 @@ class Countersign(Side):
 
     def config(self, dev, code_seconds):
         url = f'url = "{self.url or f"redis://127.0.0.1:{self.redis_port}"}"' if self.store == "redis" else ""
+        url += "\nreplicas = 0" if self.url else ""
         keys = f'[keys]\nfile = "{self.keys}"' if self.url else ""
         return f"""\
 listen = "127.0.0.1:{self.port}"

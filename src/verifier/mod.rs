@@ -9,6 +9,8 @@ mod look;
 pub mod records;
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;

@@ -157,6 +157,21 @@ mod tests {
         assert_eq!(head.before(b"{}"), bound.as_bytes());
     }
 
+    /// What stands before the values of released forms: the file is never changed.
+    #[test]
+    fn heads_of_released_forms_are_read() {
+        let samples = include_str!("../../../tests/samples/0.1.json");
+        let samples: Vec<serde_json::Value> = serde_json::from_str(samples).unwrap();
+        for sample in samples {
+            let head = sample["head"].as_str().unwrap();
+            let (history, value) = (head.get(33..).unwrap(), sample["value"].to_string());
+            let stored = [head.as_bytes(), value.as_bytes()].concat();
+            let read = living(&stored, 1_795_551_040_000, history).unwrap().unwrap();
+            assert_eq!(read.value, value.as_bytes());
+            assert_eq!(format!("{:016x}", read.revision), head[1..17]);
+        }
+    }
+
     #[test]
     fn keys_come_back_from_the_queue() {
         let layout = Layout { prefix: "cs:".to_owned() };

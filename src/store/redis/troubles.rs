@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep};
 use super::servers::{Cluster, Server, wait_until};
 use super::tests::{FREE, MENDED, TOLD, get, key, mended, open, put, refusal, settings, told};
 use super::*;
-use crate::clock::Clock;
+use crate::clock::{Clock, DAY};
+use crate::store::{Draft, StoreError, transact_once};
 
 fn openssl(folder: &Path, arguments: &str) {
     let mut command = Command::new("openssl");
@@ -135,4 +136,68 @@ async fn a_cluster_with_a_hole_is_told_and_works_again() {
         cluster.servers[0].cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
     });
     mended(&store, &key(3, FREE), MENDED).await;
+}
+
+/// Adds a mark to a list that all share.
+fn push(
+    store: &Arc<dyn Store>,
+    name: Key,
+    mark: u32,
+) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+    let (store, later) = (Arc::clone(store), Clock::machine().now() + DAY);
+    async move {
+        let keys = vec![name.clone()];
+        let decide = move |draft: &mut Draft| {
+            let mut all: Vec<u32> = draft.get(&name)?.unwrap_or_default();
+            all.push(mark);
+            draft.put(&name, &all, later);
+            match mark % 10 {
+                8 => Err(StoreError::Unreadable("this one is refused".to_owned())),
+                9 => panic!("this one is wrong"),
+                _ => Ok(()),
+            }
+        };
+        transact_once(&store, keys, decide).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_share_a_hot_record_and_bad_verbs_harm_nobody() {
+    let server = Server::start(&[]);
+    let nodes = [open(settings(&server.url())).await, open(settings(&server.url())).await];
+    let mut callers = JoinSet::new();
+    for mark in 0..600 {
+        let (store, hot) = (Arc::clone(&nodes[mark as usize % 2]), key(7, FREE));
+        callers.spawn(async move {
+            let mut done = push(&store, hot.clone(), mark).await;
+            while matches!(done, Err(StoreError::Contended)) {
+                done = push(&store, hot.clone(), mark).await;
+            }
+            (mark, done.is_ok())
+        });
+    }
+    let told: Vec<_> = callers.join_all().await;
+    assert!(told.iter().all(|(mark, ok)| *ok == (mark % 10 < 8)), "{told:?}");
+    let stored = get(&nodes[0], &key(7, FREE)).await.unwrap();
+    let mut all: Vec<u32> = serde_json::from_slice(&stored.value).unwrap();
+    all.sort_unstable();
+    let good: Vec<_> = (0..600).filter(|mark| mark % 10 < 8).collect();
+    assert_eq!(all, good, "each once, and the bad ones not at all");
+    let calls = server.cli(&["INFO", "commandstats"]);
+    eprintln!("{}", calls.lines().find(|line| line.contains("evalsha")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gave_up_is_dropped_before_the_commit() {
+    let server = Server::start(&[]);
+    let store = open(settings(&server.url())).await;
+    put(&store, &key(1, FREE), None).await.unwrap();
+    server.signal("STOP");
+    let waits = tokio::spawn(push(&store, key(2, FREE), 1));
+    sleep(Duration::from_millis(30)).await;
+    waits.abort();
+    server.signal("CONT");
+    sleep(Duration::from_millis(300)).await;
+    assert!(get(&store, &key(2, FREE)).await.is_none(), "nobody waits for it");
+    push(&store, key(2, FREE), 1).await.unwrap();
 }
