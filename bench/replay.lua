@@ -8,6 +8,7 @@
 -- file leaves PREFIX.n.end behind and stops; the driver then ends wrk, and the time is counted up to there.
 --   plain   only wrk's own counts: the answers are not looked at
 --   count   every answer is counted: by `code` of a JSON body, else by its HTTP status
+--   spread  like count, and each request says that it comes from another address
 --   drain   like count, and at the end nothing is left unanswered: for preparing, where each request matters
 
 local threads = {}
@@ -26,6 +27,7 @@ function init(args)
     post_tail = " HTTP/1.1\r\nHost: " .. wrk.host
         .. "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "
     if mode == "plain" then response = nil end
+    math.randomseed(os.time() * 7 + id)
 end
 
 local function finish()
@@ -50,6 +52,10 @@ function request()
     end
     sent = sent + 1
     local tab = line:find("\t", 1, true)
+    if mode == "spread" then
+        local from = string.format("\r\nX-Forwarded-For: 10.%d.%d.%d", math.random(0, 255), math.random(0, 255), math.random(0, 255))
+        return "GET " .. line .. get_tail:gsub("\r\nHost", from .. "\r\nHost", 1)
+    end
     if not tab then return "GET " .. line .. get_tail end
     local body = line:sub(tab + 1)
     return "POST " .. line:sub(1, tab - 1) .. post_tail .. #body .. "\r\n\r\n" .. body

@@ -5,6 +5,7 @@
     bench/run.py --quick          a look: one short repetition of each figure
     bench/run.py --long           also 10^6 live verifications
     bench/run.py --only peer      one side alone
+    bench/run.py redis            the Redis store, many nodes and shards: see redis_store.py (about 5 minutes)
 """
 
 import argparse
@@ -321,6 +322,9 @@ def build(chosen):
 
 
 def main():
+    if sys.argv[1:2] == ["redis"]:
+        import redis_store
+        sys.exit(redis_store.main(sys.argv[2:]))
     chosen = options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` ends what it started
     tools.install_missing()

@@ -144,8 +144,9 @@ class Countersign(Side):
     ready_path = "/health/ready"
     seed_answers = REPO / "target" / "release" / "examples" / "seed_answers"
 
-    def __init__(self, binary, load, keys=None, store="embedded"):
-        self.binary, self.load, self.keys, self.store = binary, load, keys, store
+    def __init__(self, binary, load, keys=None, store="embedded", url=None):
+        """`url` names a Redis that somebody else starts and ends."""
+        self.binary, self.load, self.keys, self.store, self.url = binary, load, keys, store, url
         self.process = self.redis_process = self.dev_http = None
         self.lean_works = None  # not yet known whether the simulated provider is allowed without [dev]
         if store == "redis":
@@ -161,7 +162,7 @@ class Countersign(Side):
         production); it is honoured when the answers can be had without that door and the server agrees to start."""
         self.folder = pathlib.Path(folder)
         lean = not dev and self.can_answer_without_dev() and self.lean_works is not False
-        if self.store == "redis":
+        if self.store == "redis" and not self.url:
             self.start_redis(redis_folder or self.folder)
         try:
             ready_ms = self.launch(not lean, code_seconds)
@@ -194,15 +195,20 @@ class Countersign(Side):
             raise RuntimeError("\n  ".join([f"countersign: {error}", *tail])) from None
 
     def config(self, dev, code_seconds):
-        url = f'url = "redis://127.0.0.1:{self.redis_port}"' if self.store == "redis" else ""
+        url = f'url = "{self.url or f"redis://127.0.0.1:{self.redis_port}"}"' if self.store == "redis" else ""
+        url += "\nreplicas = 0" if self.url else ""
+        keys = f'[keys]\nfile = "{self.keys}"' if self.url else ""
         return f"""\
 listen = "127.0.0.1:{self.port}"
 public_url = "http://127.0.0.1:{self.port}"
+trusted_proxies = ["127.0.0.1/32"]
 
 [store]
 kind = "{self.store}"
 path = "{self.folder / 'countersign.db'}"
 {url}
+
+{keys}
 
 [dev]
 enabled = {str(dev).lower()}

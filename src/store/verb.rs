@@ -30,6 +30,12 @@ pub trait Verb: Send + 'static {
     /// The records that a phase looks at or writes, all of one partition.
     fn keys(&self, phase: &Self::Phase) -> Vec<Key>;
 
+    /// Records that the phases after this one will probably look at, of any partition. A store
+    /// across a network reads them along; a guess that is wrong costs time and nothing else.
+    fn ahead(&self, _phase: &Self::Phase) -> Vec<Key> {
+        Vec::new()
+    }
+
     /// Looks at the records, drafts writes. Pure: no waiting, no I/O.
     fn decide(
         &self,
@@ -44,8 +50,16 @@ pub trait Steps: Send {
     fn keys(&self) -> Vec<Key>;
     /// Decides the phase at hand.
     fn decide(&mut self, draft: &mut Draft) -> Result<(), StoreError>;
-    /// Called once the phase's commit landed; `true` if another phase follows.
+    /// Called once the phase's commit landed, or is drafted; `true` if another phase follows.
     fn advance(&mut self) -> bool;
+    /// What the phases after the one at hand will probably look at.
+    fn ahead(&self) -> Vec<Key> {
+        Vec::new()
+    }
+    /// Everything up to the phase at hand landed.
+    fn landed(&mut self) {}
+    /// Nothing landed since [`Self::landed`] was called: back to the phase of then.
+    fn rewind(&mut self) {}
 }
 
 /// A verb under way. Boxed with its bounds spelled out: the compiler cannot yet prove by itself
@@ -60,7 +74,8 @@ pub fn transact<V: Verb>(
 ) -> Transaction<'_, V::Answer> {
     let answer = Arc::new(Mutex::new(None));
     let phase = Some(first);
-    let steps = Typed { verb, phase, decided: None, answer: Arc::clone(&answer) };
+    let since = None;
+    let steps = Typed { verb, phase, since, decided: None, answer: Arc::clone(&answer) };
     Box::pin(async move {
         store.run(Box::new(steps)).await?;
         let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -102,6 +117,8 @@ where
 struct Typed<V: Verb> {
     verb: V,
     phase: Option<V::Phase>,
+    /// The first of the phases that were passed and may not have landed.
+    since: Option<V::Phase>,
     decided: Option<Then<V::Phase, V::Answer>>,
     answer: Arc<Mutex<Option<V::Answer>>>,
 }
@@ -118,17 +135,34 @@ impl<V: Verb> Steps for Typed<V> {
     }
 
     fn advance(&mut self) -> bool {
+        let passed = self.phase.take();
+        if self.since.is_none() {
+            self.since = passed;
+        }
         match self.decided.take() {
             Some(Then::Go(phase)) => {
                 self.phase = Some(phase);
                 true
             }
             Some(Then::Done(answer)) => {
-                self.phase = None;
                 *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
                 false
             }
             None => false,
+        }
+    }
+
+    fn ahead(&self) -> Vec<Key> {
+        self.phase.as_ref().map_or_else(Vec::new, |phase| self.verb.ahead(phase))
+    }
+
+    fn landed(&mut self) {
+        self.since = None;
+    }
+
+    fn rewind(&mut self) {
+        if let Some(first) = self.since.take() {
+            (self.phase, self.decided) = (Some(first), None);
         }
     }
 }

@@ -4,9 +4,12 @@
 mod challenge;
 mod check;
 mod issue;
+mod letter;
 mod look;
 pub mod records;
 
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +21,7 @@ use tokio::sync::mpsc;
 
 pub use challenge::{Answered, Minting};
 pub use check::{Approval, Checked, Target};
-pub use issue::Letter;
+pub use letter::Letter;
 pub use look::{Event, Look};
 
 use crate::chance::{Chance, OsChance};

@@ -13,15 +13,15 @@ use crate::world::{USUAL, World, body, mobile};
 /// How many requests a race has here; those of 10 000 are in `races.rs`.
 const RACE: u32 = 500;
 /// How fast a store that is down is told, and how fast the node works again.
-const TOLD: Duration = Duration::from_millis(250);
-const MENDED: Duration = Duration::from_secs(2);
+pub(crate) const TOLD: Duration = Duration::from_millis(250);
+pub(crate) const MENDED: Duration = Duration::from_secs(2);
 
-fn lines(url: &str) -> String {
+pub(crate) fn lines(url: &str) -> String {
     format!("kind = \"redis\"\nurl = \"{url}\"")
 }
 
 /// Another node on the same servers, with the same keys.
-async fn beside(first: &World, usual: &str, url: &str) -> World {
+pub(crate) async fn beside(first: &World, usual: &str, url: &str) -> World {
     let keys = format!("{}.keys", first.store().display());
     World::start_on(&format!("{usual}\n[keys]\nfile = \"{keys}\"\n"), &lines(url)).await
 }

@@ -99,12 +99,13 @@ impl Fleet {
         Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Calls whoever serves a partition. `command` is made anew for each try.
+    /// Calls whoever serves a partition. `command` is made anew for each try, and is told whether
+    /// it was sent before and may have been carried out.
     pub(super) async fn call(
         &self,
         partition: u16,
         manner: Manner,
-        command: impl Fn(&Link) -> Cmd + Send + Sync,
+        mut command: impl FnMut(&Link, bool) -> Cmd + Send,
     ) -> Result<Answer, StoreError> {
         let began = Instant::now();
         let (mut repeated, mut redirect) = (false, None);
@@ -118,7 +119,8 @@ impl Fleet {
                 return Err(unavailable(why));
             }
             let sent = Instant::now();
-            let answer = timeout_at(began + CALL_MAX, link.send(&command(&link), asking)).await;
+            let command = command(&link, repeated);
+            let answer = timeout_at(began + CALL_MAX, link.send(&command, asking)).await;
             let error = match answer {
                 Ok(Ok(value)) => return Ok(Answer { value, link, shard, repeated }),
                 Ok(Err(error)) => error,
@@ -147,6 +149,15 @@ impl Fleet {
             if began.elapsed() > ANSWER_MAX {
                 return Err(unavailable(word(&error)));
             }
+        }
+    }
+
+    /// Why a partition takes no new message now, if so.
+    pub(super) fn holds(&self, partition: u16) -> Option<String> {
+        let serving = self.serving(partition).ok()?;
+        match &*serving.state.borrow() {
+            State::Live(link) => link.holds(self.clock.now()),
+            State::Lost { .. } => None,
         }
     }
 

@@ -10,17 +10,23 @@ use tempfile::TempDir;
 /// How long servers may take until they serve, on a busy machine.
 const READY: Duration = Duration::from_secs(30);
 
-/// One `redis-server` or `redis-sentinel`.
+/// One `redis-server`, also as a Sentinel.
 pub(crate) struct Server {
     /// Where it listens.
     pub(crate) port: u16,
-    program: &'static str,
+    program: String,
     arguments: Vec<String>,
     folder: TempDir,
     child: Option<Child>,
 }
 
-fn free_port() -> u16 {
+/// The server's program: Redis, or what this environment variable names, such as Valkey's.
+#[expect(clippy::disallowed_methods, reason = "what tests run is not configuration")]
+fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -32,10 +38,10 @@ impl Server {
                 .map(str::to_owned)
                 .to_vec();
         arguments.extend(settings.iter().map(|&setting| setting.to_owned()));
-        Self::launch("redis-server", free_port(), arguments, tempfile::tempdir().unwrap())
+        Self::launch(program(), free_port(), arguments, tempfile::tempdir().unwrap())
     }
 
-    fn launch(program: &'static str, port: u16, arguments: Vec<String>, folder: TempDir) -> Self {
+    fn launch(program: String, port: u16, arguments: Vec<String>, folder: TempDir) -> Self {
         let mut server = Self { port, program, arguments, folder, child: None };
         server.restart();
         server
@@ -44,7 +50,7 @@ impl Server {
     /// Starts it again with the files that it left, and waits until it serves.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.program);
         let spawned = command
             .args(&self.arguments)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
@@ -142,8 +148,8 @@ impl Watched {
              sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
         );
         std::fs::write(folder.path().join("sentinel.conf"), text).unwrap();
-        let arguments = vec!["sentinel.conf".to_owned()];
-        Server::launch("redis-sentinel", free_port(), arguments, folder)
+        let arguments = ["sentinel.conf", "--sentinel"].map(str::to_owned).to_vec();
+        Server::launch(program(), free_port(), arguments, folder)
     }
 
     /// Their URL for `store.url`.

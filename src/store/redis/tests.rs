@@ -7,18 +7,18 @@ use tokio::time::{Instant, sleep};
 
 use super::servers::{Cluster, Server, Watched, wait_until};
 use super::*;
-use crate::clock::{DAY, HOUR, MINUTE};
-use crate::store::transact_once;
+use crate::clock::{DAY, HOUR, MINUTE, SECOND};
+use crate::store::{Write, transact_once};
 
 /// How fast a caller is told that the store is unavailable, with some room for a busy machine.
-const TOLD: Duration = Duration::from_millis(250);
+pub(super) const TOLD: Duration = Duration::from_millis(250);
 /// How fast it works again.
-const MENDED: Duration = Duration::from_secs(2);
+pub(super) const MENDED: Duration = Duration::from_secs(2);
 /// The kind that is bound to the history, and one that is not.
 const BOUND: u8 = 5;
-const FREE: u8 = 3;
+pub(super) const FREE: u8 = 3;
 
-fn settings(url: &str) -> Settings {
+pub(super) fn settings(url: &str) -> Settings {
     Settings {
         place: url.parse().unwrap(),
         credentials: Credentials::default(),
@@ -30,15 +30,15 @@ fn settings(url: &str) -> Settings {
     }
 }
 
-async fn open(settings: Settings) -> Arc<dyn Store> {
+pub(super) async fn open(settings: Settings) -> Arc<dyn Store> {
     Arc::new(RedisStore::open(settings, Clock::machine()).await.unwrap())
 }
 
-async fn refusal(settings: Settings, clock: Clock) -> String {
+pub(super) async fn refusal(settings: Settings, clock: Clock) -> String {
     RedisStore::open(settings, clock).await.err().expect("this is refused").to_string()
 }
 
-fn key(partition: u16, kind: u8) -> Key {
+pub(super) fn key(partition: u16, kind: u8) -> Key {
     Key::new(partition, kind, "name")
 }
 
@@ -46,17 +46,21 @@ fn later() -> Millis {
     Clock::machine().now() + DAY
 }
 
-async fn put(store: &Arc<dyn Store>, key: &Key, due_at: Option<Millis>) -> Result<(), StoreError> {
+pub(super) async fn put(
+    store: &Arc<dyn Store>,
+    key: &Key,
+    due_at: Option<Millis>,
+) -> Result<(), StoreError> {
     let write = Write::Put { value: b"{}".to_vec(), expires_at: later(), due_at };
     let commit = Commit { guards: vec![], writes: vec![(key.clone(), write)] };
     store.commit(commit).await.map(|landed| assert!(landed, "nothing guards it"))
 }
 
-async fn get(store: &Arc<dyn Store>, key: &Key) -> Option<Record> {
+pub(super) async fn get(store: &Arc<dyn Store>, key: &Key) -> Option<Record> {
     store.read(std::slice::from_ref(key)).await.unwrap().remove(0)
 }
 
-fn told(outcome: Result<(), StoreError>) -> String {
+pub(super) fn told(outcome: Result<(), StoreError>) -> String {
     match outcome {
         Err(StoreError::Unavailable(why)) => why,
         other => panic!("{other:?} is not `unavailable`"),
@@ -85,7 +89,7 @@ async fn all_are_told(store: &Arc<dyn Store>, partition: u16) {
 }
 
 /// Waits until it works again.
-async fn mended(store: &Arc<dyn Store>, key: &Key, patience: Duration) {
+pub(super) async fn mended(store: &Arc<dyn Store>, key: &Key, patience: Duration) {
     let began = Instant::now();
     while let Err(error) = put(store, key, None).await {
         assert!(began.elapsed() < patience, "{error}");
