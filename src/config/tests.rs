@@ -107,7 +107,7 @@ fn a_secret_may_be_a_file() {
 }
 
 /// A table of each kind that takes settings, whole.
-const WHOLE: [(&str, &str); 7] = [
+const WHOLE: [(&str, &str); 8] = [
     ("yuntongxun", "account_sid = \"a\"\nauth_token = \"t\"\napp_id = \"b\""),
     (
         "aliyun",
@@ -121,6 +121,7 @@ const WHOLE: [(&str, &str); 7] = [
          from = \"+15005550006\"",
     ),
     ("vonage", "api_key = \"a\"\napi_secret = \"s\"\nfrom = \"AcmeInc\""),
+    ("huawei", "app_key = \"k\"\napp_secret = \"s\"\nfrom = \"8824\"\ntemplate_id = \"e14\""),
     ("aws", "access_key_id = \"A\"\nsecret_access_key = \"s\"\nregion = \"us-east-1\""),
     (
         "webhook",

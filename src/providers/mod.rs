@@ -4,6 +4,7 @@
 pub mod aliyun;
 pub mod aws;
 pub mod codes;
+pub mod huawei;
 pub mod kind;
 pub mod signing;
 pub mod simulated;
