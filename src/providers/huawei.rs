@@ -28,7 +28,7 @@ use super::signing::{self, Canonical};
 use super::wire::{self, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
 use crate::chance::{Chance, OsChance};
-use crate::clock::{Clock, Millis};
+use crate::clock::Clock;
 
 /// "The message was taken."
 const SUCCESS: &str = "000000";
