@@ -31,6 +31,7 @@ pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow
     println!("sending a test code to {} through {} …", phone.masked(), chosen.name());
     let message = Message { phone, code, minutes, text, reference };
     let outcome = provider.send(&message).await;
+    provider.close().await;
     println!("  answer   {} (code {})", outcome.class, outcome.vendor_code);
     if let Some(id) = &outcome.message_id {
         println!("  message  {id}");
