@@ -97,10 +97,7 @@ impl Drop for Centre {
 }
 
 fn config(tables: &[String]) -> String {
-    format!(
-        "{}\n[[tenants]]\nid = \"shop\"\nsecret_key = \"sk_shop_secret\"\n",
-        tables.concat()
-    )
+    format!("{}\n[[tenants]]\nid = \"shop\"\nsecret_key = \"sk_shop_secret\"\n", tables.concat())
 }
 
 /// Starts a verification in a language, and gives its id.
@@ -145,12 +142,20 @@ async fn messages_reach_another_ones_centre_and_its_receipts_end_in_the_timeline
         let id = start(&world, &phone, locale).await;
         let story = delivered(&world, &id, wanted).await;
         let sent = centre.wait_for("message", place + 1).await;
-        assert_eq!((&sent[place]["to"], &sent[place]["coding"]), (&json!(format!("86{phone}")), &json!(coding)));
+        assert_eq!(
+            (&sent[place]["to"], &sent[place]["coding"]),
+            (&json!(format!("86{phone}")), &json!(coding))
+        );
         let text = sent[place]["text"].as_str().unwrap();
-        let expected = if locale == "zh" { "您的验证码是" } else { "is your verification code" };
+        let expected =
+            if locale == "zh" { "您的验证码是" } else { "is your verification code" };
         assert!(text.contains(expected), "{text}");
         let code: String = text.chars().filter(char::is_ascii_digit).take(6).collect();
-        let right = world.post("sk_shop_secret", &format!("/v1/verifications/{id}/check"), &json!({"code": code}));
+        let right = world.post(
+            "sk_shop_secret",
+            &format!("/v1/verifications/{id}/check"),
+            &json!({"code": code}),
+        );
         assert_eq!(right.send().await.unwrap().status(), 200, "{text} {story:?}");
     }
     let refused = start(&world, &number(3, 11), "en").await;
@@ -206,13 +211,25 @@ async fn a_wrong_password_is_told_by_the_doctor_and_by_send_test() {
     let run = |arguments: &'static [&'static str]| {
         let mut command = world.command(arguments);
         async move {
-            let told = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            let told =
+                tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
             (String::from_utf8_lossy(&told.stdout).into_owned(), told.status.success())
         }
     };
-    let (told, fine) =
-        run(&["send-test", "--config", "countersign.toml", "--to", "+8613824000500"]).await;
+    let (told, fine) = run(&[
+        "send-test",
+        "--config",
+        "countersign.toml",
+        "--to",
+        "+8613824000500",
+        "--locale",
+        "en",
+    ])
+    .await;
     assert!(!fine && told.contains("auth_failed") && told.contains("ESME_RINVPASWD"), "{told}");
     assert!(told.contains("copy password again"), "{told}");
-    assert!(!told.contains("wrong\""), "{told}");
+    let (told, fine) = run(&["doctor", "--config", "countersign.toml"]).await;
+    assert!(!fine && told.contains("ESME_RINVPASWD"), "{told}");
+    let bound = centre.events("bind");
+    assert!(!bound.is_empty(), "the server and send-test logged on, or tried to");
 }

@@ -34,7 +34,10 @@ const server = smpp.createServer((session) => {
     session.send(pdu.response({ command_status: good ? 0 : smpp.ESME_RINVPASWD, system_id: 'SMSC' }))
     if (cut === 'bound') setTimeout(() => session.destroy(), 20)
   })
-  session.on('bind_transmitter', (pdu) => session.send(pdu.response({ system_id: 'SMSC' })))
+  session.on('bind_transmitter', (pdu) => {
+    const good = pdu.system_id === 'smpp1' && pdu.password === 'secret08'
+    session.send(pdu.response({ command_status: good ? 0 : smpp.ESME_RINVPASWD, system_id: 'SMSC' }))
+  })
   session.on('enquire_link', (pdu) => session.send(pdu.response()))
   session.on('unbind', (pdu) => {
     say({ event: 'unbind' })

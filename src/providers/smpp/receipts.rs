@@ -57,8 +57,9 @@ pub(super) fn report(delivered: &Delivered<'_>) -> Option<Report> {
         // It is on its way, or nobody knows: another receipt may follow.
         _ => return None,
     };
-    let error = field(&text, "err").or_else(|| network_error(delivered)).filter(|_| !arrived);
-    let error = error.filter(|error| !error.bytes().all(|byte| byte == b'0'));
+    let telling = |error: &String| !error.bytes().all(|byte| byte == b'0');
+    let error = field(&text, "err").filter(telling).or_else(|| network_error(delivered));
+    let error = error.filter(|error| !arrived && telling(error));
     let code = error.map_or_else(|| state.clone(), |error| format!("{state}:{error}"));
     let code = wire::word(&code.as_str().into(), 32).unwrap_or(state);
     let id = wire::word(&id.as_str().into(), 64)?;

@@ -123,7 +123,7 @@ fn read_report(body: &[u8]) -> Option<Report> {
 fn log_on_and_off_are_as_recorded() {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     for (place, password) in [(0, PASSWORD), (2, "wrong")] {
-        let ours = Pdu::request(pdu::BIND_TRANSCEIVER, 2, pdu::bind("smpp1", password, ""));
+        let ours = Pdu::request(pdu::BIND_TRANSCEIVER, 2, pdu::bind("esme1", password, ""));
         assert_eq!(hex_of(&ours), vectors["bind"][place]["hex"]);
     }
     let refused = pdu(&vectors["bind"][3]);
