@@ -170,6 +170,12 @@ api_key = "key"
 api_secret = "secret"
 from = "Acme"
 [[providers]]
+name = "huawei"
+kind = "huawei"
+app_key = "key"
+app_secret = "secret"
+template_id = "e14"
+[[providers]]
 name = "webhook"
 kind = "webhook"
 base_url = "http://127.0.0.1:9/send"

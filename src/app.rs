@@ -91,6 +91,7 @@ impl App {
     pub async fn run(self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         let doors_closed = CancellationToken::new();
+        let providers = Arc::clone(&self.doors.providers);
         let serving = http::server::serve(self.listener, http::router(self.doors), stop.clone());
         let last_out = doors_closed.clone();
         tasks.spawn(async move {
@@ -111,6 +112,9 @@ impl App {
             tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
             tracing::warn!("not everything finished in time; the rest waits in the store");
+        }
+        for provider in providers.iter() {
+            provider.close().await;
         }
     }
 }

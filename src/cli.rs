@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::chance::{Chance, OsChance};
 use crate::config::{Config, ProviderConfig, TenantConfig};
 use crate::http::auth::Tenant;
-use crate::{http, telemetry};
+use crate::{http, message, telemetry};
 
 /// The file that is read where none is named.
 const CONFIG: &str = "countersign.toml";
@@ -54,6 +54,9 @@ enum Command {
         /// The provider's name in the configuration; the first one otherwise.
         #[arg(long)]
         provider: Option<String>,
+        /// The language of the text, for providers that take text.
+        #[arg(long, default_value = "zh", value_parser = message::LOCALES)]
+        locale: String,
     },
     /// Shows, makes and rotates keys.
     Keys {
@@ -106,8 +109,9 @@ pub fn run() -> anyhow::Result<()> {
         Command::Dev { listen } => dev(listen),
         Command::CheckConfig(file) => check_config(&file),
         Command::Doctor(file) => runtime()?.block_on(doctor::run(&file.load()?)),
-        Command::SendTest { config, to, provider } => {
-            runtime()?.block_on(send_test::run(&config.load()?, &to, provider.as_deref()))
+        Command::SendTest { config, to, provider, locale } => {
+            let config = config.load()?;
+            runtime()?.block_on(send_test::run(&config, &to, provider.as_deref(), &locale))
         }
         Command::Keys { config, action } => keys::run(&action, || config.load()),
         Command::Openapi => {

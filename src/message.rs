@@ -10,10 +10,24 @@ pub const LOCALES: [&str; 2] = ["zh", "en"];
 const SEGMENT: (usize, usize) = (160, 70);
 /// What each segment of a longer message holds.
 const PART: (usize, usize) = (153, 67);
-/// The characters of GSM-7 that take one septet, but for letters and digits of English.
-const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./:;<=>?¡ÄÖÑÜ§¿äöñüà";
-/// Those that take two.
-const GSM_EXTENDED: &str = "\u{c}^{}\\[~]|€";
+/// GSM-7 (GSM 03.38) in the order of its codes; the escape stands where it is.
+const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞ\u{1b}ÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?\
+                   ¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
+/// What takes two septets there: the escape and this code.
+const GSM_EXTENDED: [(char, u8); 10] = [
+    ('\u{c}', 0x0a),
+    ('^', 0x14),
+    ('{', 0x28),
+    ('}', 0x29),
+    ('\\', 0x2f),
+    ('[', 0x3c),
+    ('~', 0x3d),
+    (']', 0x3e),
+    ('|', 0x40),
+    ('€', 0x65),
+];
+/// The septet before a code of [`GSM_EXTENDED`].
+pub const GSM_ESCAPE: u8 = 0x1b;
 
 /// What stands in the last line, so that a code can be taken over by itself. There is one last
 /// line, so there is one of these.
@@ -69,11 +83,16 @@ fn gsm(text: &str) -> Option<usize> {
 
 /// How many septets of GSM-7 a character takes; `None` if it is not in that alphabet.
 fn septets(character: char) -> Option<usize> {
-    if character.is_ascii_alphanumeric() || GSM.contains(character) {
-        Some(1)
-    } else {
-        GSM_EXTENDED.contains(character).then_some(2)
-    }
+    gsm_code(character).map(|(escaped, _)| if escaped { 2 } else { 1 })
+}
+
+/// A character in GSM-7: whether its code has the escape before it, and its code; `None` if it is
+/// not in that alphabet.
+pub fn gsm_code(character: char) -> Option<(bool, u8)> {
+    let extended = GSM_EXTENDED.iter().find(|(known, _)| *known == character);
+    let plain = GSM.chars().position(|known| known == character);
+    let plain = plain.and_then(|code| u8::try_from(code).ok()).filter(|code| *code != GSM_ESCAPE);
+    plain.map(|code| (false, code)).or(extended.map(|(_, code)| (true, *code)))
 }
 
 #[cfg(test)]
@@ -128,8 +147,21 @@ mod tests {
         for (text, count) in cases {
             assert_eq!(segments(&text), count, "{text}");
         }
-        let alphabet = GSM.chars().chain('0'..='9').chain('a'..='z').chain('A'..='Z').count();
-        assert_eq!((alphabet, GSM_EXTENDED.chars().count()), (127, 10), "127 and the escape");
+        assert_eq!((GSM.chars().count(), GSM_EXTENDED.len()), (128, 10));
+        assert_eq!(
+            ["@", "à", "€", "\u{1b}", "`", "验"].map(is_gsm),
+            [true, true, true, false, false, false]
+        );
+        assert_eq!(
+            ['A', 'a', '0', '¿', '€'].map(gsm_code),
+            [
+                Some((false, 0x41)),
+                Some((false, 0x61)),
+                Some((false, 0x30)),
+                Some((false, 0x60)),
+                Some((true, 0x65)),
+            ]
+        );
     }
 
     #[test]

@@ -12,7 +12,12 @@ use crate::domain::phone::Phone;
 use crate::message;
 use crate::providers::Message;
 
-pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow::Result<()> {
+pub(super) async fn run(
+    config: &Config,
+    to: &str,
+    name: Option<&str>,
+    locale: &str,
+) -> anyhow::Result<()> {
     let phone = Phone::parse(to, &config.phones).with_context(|| format!("--to {to}"))?;
     let mut candidates = config.providers.iter();
     let chosen = match name {
@@ -26,11 +31,12 @@ pub(super) async fn run(config: &Config, to: &str, name: Option<&str>) -> anyhow
     let minutes = config.policy.code_minutes();
     let mut reference = [0; 16];
     OsChance.fill(&mut reference);
-    let text = message::text("zh", &code, minutes, &config.last_line);
+    let text = message::text(locale, &code, minutes, &config.last_line);
     let reference = hex::encode(reference);
     println!("sending a test code to {} through {} …", phone.masked(), chosen.name());
     let message = Message { phone, code, minutes, text, reference };
     let outcome = provider.send(&message).await;
+    provider.close().await;
     println!("  answer   {} (code {})", outcome.class, outcome.vendor_code);
     if let Some(id) = &outcome.message_id {
         println!("  message  {id}");

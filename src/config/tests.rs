@@ -107,7 +107,7 @@ fn a_secret_may_be_a_file() {
 }
 
 /// A table of each kind that takes settings, whole.
-const WHOLE: [(&str, &str); 7] = [
+const WHOLE: [(&str, &str); 9] = [
     ("yuntongxun", "account_sid = \"a\"\nauth_token = \"t\"\napp_id = \"b\""),
     (
         "aliyun",
@@ -121,7 +121,13 @@ const WHOLE: [(&str, &str); 7] = [
          from = \"+15005550006\"",
     ),
     ("vonage", "api_key = \"a\"\napi_secret = \"s\"\nfrom = \"AcmeInc\""),
+    ("huawei", "app_key = \"k\"\napp_secret = \"s\"\nfrom = \"8824\"\ntemplate_id = \"e14\""),
     ("aws", "access_key_id = \"A\"\nsecret_access_key = \"s\"\nregion = \"us-east-1\""),
+    (
+        "smpp",
+        "base_url = \"smpp://127.0.0.1:2775\"\nsystem_id = \"a\"\npassword = \"p\"\n\
+         source = \"Acme\"\nsource_ton = 5\nwindow = 5\ndefault_alphabet = \"latin1\"",
+    ),
     (
         "webhook",
         "base_url = \"http://127.0.0.1:9/x\"\nformat = \"form\"\n\
@@ -145,8 +151,8 @@ fn every_kind_is_read_and_strictly() {
         });
         let config = load(&provider(kind.name, whole), &[]).unwrap();
         assert_eq!((config.providers[0].name(), config.providers[0].kind()), ("main", kind.name));
-        let base =
-            "base_url = \"http://127.0.0.1:9\"\n".repeat(usize::from(kind.name != "webhook"));
+        let base = "base_url = \"http://127.0.0.1:9\"\n";
+        let base = base.repeat(usize::from(!whole.contains("base_url")));
         assert!(load(&provider(kind.name, &format!("{base}{whole}")), &[]).is_ok());
         for secret in kind.secrets {
             let told =

@@ -10,18 +10,22 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
-use super::{Message, Provider, aliyun, aws, tencent, twilio, vonage, webhook, yuntongxun};
+use super::{
+    Message, Provider, aliyun, aws, huawei, smpp, tencent, twilio, vonage, webhook, yuntongxun,
+};
 use crate::clock::Clock;
 
 /// Every kind. A new one is a file, a line here, a section in `docs/providers.md`, and its
 /// vectors.
-pub const KINDS: [&Kind; 8] = [
+pub const KINDS: [&Kind; 10] = [
     &yuntongxun::KIND,
     &aliyun::KIND,
     &tencent::KIND,
+    &huawei::KIND,
     &twilio::KIND,
     &vonage::KIND,
     &aws::KIND,
+    &smpp::KIND,
     &webhook::KIND,
     &simulated::KIND,
 ];

@@ -4,9 +4,11 @@
 pub mod aliyun;
 pub mod aws;
 pub mod codes;
+pub mod huawei;
 pub mod kind;
 pub mod signing;
 pub mod simulated;
+pub mod smpp;
 #[cfg(test)]
 mod stub;
 pub mod tencent;
@@ -81,6 +83,9 @@ pub trait Provider: Send + Sync {
     async fn try_credentials(&self) -> Result<bool, Outcome> {
         Ok(false)
     }
+
+    /// Takes leave of a vendor that a connection is kept to. Nothing is sent after that.
+    async fn close(&self) {}
 }
 
 /// What a provider pushed to us.

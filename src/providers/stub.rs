@@ -256,6 +256,13 @@ pub(super) async fn assert_wire(make: Make<'_>, head: &str, body: &str, id: &str
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
+impl Log {
+    /// All of it.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
@@ -297,7 +304,7 @@ pub(super) async fn assert_silent(make: Make<'_>, bodies: &[&str], secrets: &[&s
     }
     let printed = printed.join("\n");
     drop(guard);
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("the log is open"));
     for secret in secrets.iter().chain(&["004217", "13800138000"]) {
         assert!(!printed.contains(secret), "{secret} in {printed}");

@@ -18,15 +18,8 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// A client for providers: TLS verified, no redirects followed, no proxy taken from the
 /// environment, bounded in time.
 pub fn client() -> anyhow::Result<Client> {
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let client = Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls(public_roots())?)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .connect_timeout(Duration::from_millis(CONNECT_MAX.unsigned_abs()))
@@ -35,6 +28,23 @@ pub fn client() -> anyhow::Result<Client> {
         .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
         .build()?;
     Ok(client)
+}
+
+/// The authorities that browsers trust, too.
+pub fn public_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    roots
+}
+
+/// TLS that trusts these authorities, and verifies names.
+pub fn tls(roots: RootCertStore) -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(tls)
 }
 
 /// An answer, read whole.

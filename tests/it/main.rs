@@ -21,6 +21,7 @@ mod secrets;
 mod seed_door;
 #[path = "../../src/store/redis/servers.rs"]
 mod servers;
+mod smpp;
 mod tidy;
 mod timing;
 mod token;

@@ -1,0 +1,279 @@
+//! Receipts: what a message centre delivers about messages, and which message each is about. It
+//! knows them by names of its own only, so they are remembered here until their receipts come.
+
+use std::collections::VecDeque;
+
+use super::pdu::{self, Delivered};
+use crate::providers::{Receipt, wire};
+
+/// Messages that are remembered, and receipts that wait to be fetched.
+pub(super) const KEPT_MAX: usize = 10_000;
+/// Receipts that came before the answer they belong to, or belong to none of ours.
+const EARLY_MAX: usize = 1_000;
+/// How many digits from the end tell whether two spellings may be one number.
+const TAIL: usize = 7;
+/// The states of a message by their number, and whether it arrived, where that is settled.
+const STATES: [(u8, &str); 8] = [
+    (1, "ENROUTE"),
+    (2, "DELIVRD"),
+    (3, "EXPIRED"),
+    (4, "DELETED"),
+    (5, "UNDELIV"),
+    (6, "ACCEPTD"),
+    (7, "UNKNOWN"),
+    (8, "REJECTD"),
+];
+
+/// What a receipt says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    /// The centre's name for the message.
+    pub(super) id: String,
+    /// The last digits of the phone, where they are told.
+    pub(super) tail: String,
+    /// Whether it arrived.
+    pub(super) arrived: bool,
+    /// The state, and the network's error behind a colon.
+    pub(super) code: String,
+}
+
+/// Reads a receipt. `None` for what is none, and for one that settles nothing.
+pub(super) fn report(delivered: &Delivered<'_>) -> Option<Report> {
+    let named = delivered.tlv(pdu::RECEIPTED_MESSAGE_ID).map(pdu::first_text);
+    // Some centres leave the class out, and nobody else names a message.
+    if delivered.esm_class & 0x3c != 0x04 && named.is_none() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(delivered.text);
+    let id = named.map(String::from_utf8_lossy).map(|id| id.trim().to_owned());
+    let id = id.filter(|id| !id.is_empty()).or_else(|| field(&text, "id"))?;
+    let numbered = delivered.tlv(pdu::MESSAGE_STATE).and_then(|state| state.first().copied());
+    let numbered = STATES.iter().find(|(number, _)| Some(*number) == numbered);
+    let state = numbered.map(|(_, word)| (*word).to_owned());
+    let state = state.or_else(|| field(&text, "stat").map(|word| word.to_ascii_uppercase()))?;
+    let arrived = match state.as_str() {
+        "DELIVRD" => true,
+        "EXPIRED" | "DELETED" | "UNDELIV" | "REJECTD" => false,
+        // It is on its way, or nobody knows: another receipt may follow.
+        _ => return None,
+    };
+    let telling = |error: &String| !error.bytes().all(|byte| byte == b'0');
+    let error = field(&text, "err").filter(telling).or_else(|| network_error(delivered));
+    let error = error.filter(|error| !arrived && telling(error));
+    let code = error.map_or_else(|| state.clone(), |error| format!("{state}:{error}"));
+    let code = wire::word(&code.as_str().into(), 32).unwrap_or(state);
+    let id = wire::word(&id.as_str().into(), 64)?;
+    Some(Report { id, tail: tail(&String::from_utf8_lossy(delivered.source)), arrived, code })
+}
+
+/// The value of `name:` in a receipt's text: `id:1 sub:001 … stat:DELIVRD err:000 text:`.
+fn field(text: &str, name: &str) -> Option<String> {
+    // What stands behind `text:` is the message, which may hold anything.
+    let lower = text.to_ascii_lowercase();
+    let end = lower.find(" text:").unwrap_or(text.len());
+    let key = format!("{name}:");
+    let mut found = lower[..end].match_indices(&key).map(|(at, _)| at);
+    let at = found.find(|at| *at == 0 || lower.as_bytes()[at - 1].is_ascii_whitespace())?;
+    let value = text[at + key.len()..end].split_ascii_whitespace().next()?;
+    (!value.contains(':')).then(|| value.trim_matches('\0').to_owned())
+}
+
+fn network_error(delivered: &Delivered<'_>) -> Option<String> {
+    let [_, high, low] = delivered.tlv(pdu::NETWORK_ERROR_CODE)? else { return None };
+    Some(u16::from_be_bytes([*high, *low]).to_string())
+}
+
+/// The last digits of a number.
+pub(super) fn tail(number: &str) -> String {
+    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
+    digits[digits.len().saturating_sub(TAIL)..].iter().collect()
+}
+
+/// Whether two names may be one: centres write the same number in decimal in one place and in
+/// hexadecimal in the other, with and without zeros before it.
+fn alike(one: &str, other: &str) -> bool {
+    let bare = |text: &str| text.trim_start_matches('0').to_ascii_lowercase();
+    let decimal = |text: &str| text.parse::<u128>().ok();
+    let hexadecimal = |text: &str| u128::from_str_radix(text, 16).ok();
+    let crossed = |one: Option<u128>, other: Option<u128>| one.is_some() && one == other;
+    bare(one) == bare(other)
+        || crossed(decimal(one), hexadecimal(other))
+        || crossed(hexadecimal(one), decimal(other))
+}
+
+struct Part {
+    id: String,
+    arrived: bool,
+}
+
+struct Sent {
+    reference: String,
+    tail: String,
+    parts: Vec<Part>,
+}
+
+/// Messages whose receipts have not come, and receipts that nobody has fetched.
+#[derive(Default)]
+pub(super) struct Memory {
+    sent: VecDeque<Sent>,
+    early: VecDeque<Report>,
+    receipts: Vec<Receipt>,
+}
+
+impl Memory {
+    /// Remembers a message that was taken under these names, one for each part.
+    pub(super) fn sent(&mut self, reference: &str, phone: &str, ids: Vec<String>) {
+        if self.sent.len() == KEPT_MAX {
+            self.sent.pop_front();
+        }
+        let part = |id| Part { id, arrived: false };
+        let parts = ids.into_iter().map(part).collect();
+        self.sent.push_back(Sent { reference: reference.to_owned(), tail: tail(phone), parts });
+        // A receipt may come before the answer.
+        for report in std::mem::take(&mut self.early) {
+            self.report(report);
+        }
+    }
+
+    /// Takes a receipt; `false` if there is no room for it now.
+    pub(super) fn report(&mut self, report: Report) -> bool {
+        if self.receipts.len() == KEPT_MAX {
+            return false;
+        }
+        let Some((message, part)) = self.find(&report) else {
+            if self.early.len() == EARLY_MAX {
+                self.early.pop_front();
+            }
+            self.early.push_back(report);
+            return true;
+        };
+        let sent = &mut self.sent[message];
+        sent.parts[part].arrived = report.arrived;
+        // It has arrived when all of it has.
+        if report.arrived && !sent.parts.iter().all(|part| part.arrived) {
+            return true;
+        }
+        let Some(sent) = self.sent.remove(message) else { return true };
+        let message_id = sent.parts.into_iter().next().map(|part| part.id).unwrap_or_default();
+        let Report { arrived, code: vendor_code, .. } = report;
+        self.receipts.push(Receipt { reference: sent.reference, message_id, arrived, vendor_code });
+        true
+    }
+
+    fn find(&self, report: &Report) -> Option<(usize, usize)> {
+        let place = |fits: &dyn Fn(&Sent, &Part) -> bool| {
+            // The newest first: names come round again.
+            self.sent.iter().enumerate().rev().find_map(|(message, sent)| {
+                let part = sent.parts.iter().position(|part| fits(sent, part))?;
+                Some((message, part))
+            })
+        };
+        place(&|_, part| part.id == report.id).or_else(|| {
+            let may = |sent: &Sent| report.tail.is_empty() || sent.tail == report.tail;
+            place(&|sent, part| may(sent) && alike(&part.id, &report.id))
+        })
+    }
+
+    /// The receipts that came since the last time.
+    pub(super) fn fetch(&mut self) -> Vec<Receipt> {
+        std::mem::take(&mut self.receipts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(id: &str, arrived: bool) -> Report {
+        Report { id: id.to_owned(), tail: "8138000".to_owned(), arrived, code: "X".to_owned() }
+    }
+
+    fn receipt(reference: &str, message_id: &str, arrived: bool) -> Receipt {
+        Receipt {
+            reference: reference.to_owned(),
+            message_id: message_id.to_owned(),
+            arrived,
+            vendor_code: "X".to_owned(),
+        }
+    }
+
+    const PHONE: &str = "+8613818138000";
+
+    #[test]
+    fn fields_are_found_and_a_message_cannot_forge_them() {
+        let text = "id:7 sub:001 dlvrd:001 submit date:2501011630 done date:2501011631 \
+                    stat:UNDELIV err:027 Text:id:8 stat:DELIVRD";
+        assert_eq!(field(text, "id").as_deref(), Some("7"));
+        assert_eq!(field(text, "stat").as_deref(), Some("UNDELIV"));
+        assert_eq!(field(text, "err").as_deref(), Some("027"));
+        assert_eq!(field("ID:7 STAT:delivrd", "stat").as_deref(), Some("delivrd"));
+        for (text, name) in [("", "id"), ("id: stat:X", "id"), ("grid:7", "id"), ("验id:7", "id")]
+        {
+            assert_eq!(field(text, name), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_alike_in_decimal_and_hexadecimal() {
+        for (one, other, alike_) in [
+            ("0000A1", "a1", true),
+            ("255", "ff", true),
+            ("FF", "0255", true),
+            ("255", "256", false),
+            ("m-1", "m-2", false),
+            ("", "0", true),
+        ] {
+            assert_eq!((alike(one, other), alike(other, one)), (alike_, alike_), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_finds_its_message_before_and_after_the_answer() {
+        let mut memory = Memory::default();
+        assert!(memory.report(report("ff", true)), "it came first");
+        assert_eq!(memory.fetch(), []);
+        memory.sent("r1", PHONE, vec!["255".to_owned()]);
+        assert_eq!(memory.fetch(), [receipt("r1", "255", true)]);
+        assert!(memory.report(report("ff", true)), "again");
+        assert_eq!(memory.fetch(), []);
+        memory.sent("r2", PHONE, vec!["16".to_owned()]);
+        memory.sent("r3", PHONE, vec!["10".to_owned()]);
+        memory.report(report("10", false));
+        assert_eq!(memory.fetch(), [receipt("r3", "10", false)], "the very name goes first");
+        let other = Report { tail: "9999999".to_owned(), ..report("010", true) };
+        memory.report(other);
+        assert_eq!(memory.fetch(), [], "another phone's");
+        memory.report(report("10", true));
+        assert_eq!(memory.fetch(), [receipt("r2", "16", true)]);
+    }
+
+    #[test]
+    fn a_message_of_several_parts_has_arrived_when_all_have() {
+        let mut memory = Memory::default();
+        let ids = || vec!["a".to_owned(), "b".to_owned()];
+        memory.sent("r1", PHONE, ids());
+        memory.report(report("b", true));
+        assert_eq!(memory.fetch(), []);
+        memory.report(report("a", true));
+        assert_eq!(memory.fetch(), [receipt("r1", "a", true)]);
+        memory.sent("r2", PHONE, ids());
+        memory.report(report("b", false));
+        assert_eq!(memory.fetch(), [receipt("r2", "a", false)]);
+    }
+
+    #[test]
+    fn memory_has_bounds() {
+        let mut memory = Memory::default();
+        for number in 0..=KEPT_MAX {
+            memory.sent(&format!("r{number}"), PHONE, vec![format!("m{number}")]);
+        }
+        assert!(memory.report(report("m0", true)), "forgotten");
+        assert_eq!(memory.fetch(), []);
+        for number in 1..=KEPT_MAX {
+            assert!(memory.report(report(&format!("m{number}"), true)));
+        }
+        assert!(!memory.report(report("one more", true)), "no room");
+        assert_eq!(memory.fetch().len(), KEPT_MAX);
+        assert!(memory.report(report("one more", true)));
+    }
+}
