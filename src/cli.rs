@@ -1,8 +1,9 @@
-//! The command line: serve, dev, check-config, doctor, send-test, keys, openapi.
+//! The command line: serve, dev, check-config, doctor, send-test, simulate, keys, openapi.
 
 mod doctor;
 mod keys;
 mod send_test;
+mod simulate;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,9 @@ enum Command {
         #[arg(long)]
         provider: Option<String>,
     },
+    /// Speaks the vendors' dialects from their side, and keeps what is sent in an inbox: to try an
+    /// integration, or to test a client, without an account.
+    Simulate(simulate::Arguments),
     /// Shows, makes and rotates keys.
     Keys {
         #[command(flatten)]
@@ -109,6 +113,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::SendTest { config, to, provider } => {
             runtime()?.block_on(send_test::run(&config.load()?, &to, provider.as_deref()))
         }
+        Command::Simulate(arguments) => runtime()?.block_on(simulate::run(arguments)),
         Command::Keys { config, action } => keys::run(&action, || config.load()),
         Command::Openapi => {
             println!("{}", http::openapi().to_pretty_json()?);

@@ -16,6 +16,7 @@ pub mod verifier;
 pub mod dispatcher;
 pub mod telemetry;
 pub mod http;
+pub mod simulate;
 pub mod config;
 pub mod app;
 pub mod cli;

@@ -19,6 +19,7 @@ mod secrets;
 mod seed_door;
 #[path = "../../src/store/redis/servers.rs"]
 mod servers;
+mod simulator;
 mod tidy;
 mod timing;
 mod token;
