@@ -215,6 +215,12 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<()> {
     for provider in &config.providers {
         println!("  provider     {} ({})", provider.name(), provider.kind());
     }
+    for route in &config.routes {
+        let names = route.providers.iter().map(|place| config.providers[*place].name());
+        let names: Vec<_> = names.collect();
+        let whose = (&route.countries, &route.prefixes);
+        println!("  route        {:?} {:?} through {}", whose.0, whose.1, names.join(", "));
+    }
     for tenant in &config.tenants {
         let browsers = if tenant.publishable_key.is_some() { " and browsers" } else { "" };
         println!("  tenant       {} (servers{browsers})", tenant.tenant.id);

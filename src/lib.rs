@@ -11,6 +11,7 @@ pub mod store;
 pub mod keys;
 pub mod message;
 pub mod providers;
+pub mod routing;
 pub mod signer;
 pub mod verifier;
 pub mod dispatcher;

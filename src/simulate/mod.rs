@@ -153,24 +153,28 @@ impl Settings {
 
     /// The `[[providers]]` tables with which a Countersign sends through a simulator at this URL.
     pub fn tables(&self, url: &str) -> String {
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for dialect in DIALECTS {
             let account = &self.accounts[dialect.name];
             for table in dialect.tables {
-                let (name, path) = (table.name, table.path);
-                text.push_str(&format!(
-                    "[[providers]]\nname = \"{name}\"\nkind = \"{}\"\nbase_url = \"{url}{path}\"\n",
-                    dialect.name
+                let (name, path, kind) = (table.name, table.path, dialect.name);
+                lines.push("[[providers]]".to_owned());
+                lines.push(format!(
+                    "name = \"{name}\"
+kind = \"{kind}\""
                 ));
+                lines.push(format!("base_url = \"{url}{path}\""));
                 for setting in table.settings {
                     let value = toml::Value::from(account.get(setting));
-                    text.push_str(&format!("{setting} = {value}\n"));
+                    lines.push(format!("{setting} = {value}"));
                 }
-                text.push_str(table.more);
-                text.push('\n');
+                lines.push(table.more.to_owned());
             }
         }
-        text
+        lines.join(
+            "
+",
+        )
     }
 }
 

@@ -25,7 +25,7 @@ use super::{Done, Simulator};
 /// The most bytes of a request's body.
 const BODY_MAX: usize = 1024 * 1024;
 /// How long a connection may be silent before its next request.
-const HEAD_TIME: Duration = Duration::from_secs(60);
+const HEAD_TIME: Duration = Duration::from_mins(1);
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]

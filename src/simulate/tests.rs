@@ -58,7 +58,9 @@ impl Recorded {
     /// What a fresh simulator says, whose accounts these settings change.
     fn asked(&self, set: &[&str]) -> String {
         let mut settings = Settings::default();
-        set.iter().for_each(|assignment| settings.set(assignment).unwrap());
+        for assignment in set {
+            settings.set(assignment).unwrap();
+        }
         let simulator = Simulator::new(settings, Clock::manual(self.wall));
         code(&simulator.answer(&self.call()).answer)
     }

@@ -134,7 +134,7 @@ fn create(account: &Account, desk: &Desk, form: &Fields) -> Result<Order, Refusa
     let mut order = Order::new(phone, to, text.to_owned(), code_in(text));
     order.callback = Some(callback.to_owned()).filter(|url| !url.is_empty());
     let query = callback.split_once('?').map_or("", |(_, query)| query);
-    order.reference = Fields(wire::form(query)).get("reference").to_owned();
+    Fields(wire::form(query)).get("reference").clone_into(&mut order.reference);
     Ok(order)
 }
 
@@ -234,7 +234,8 @@ fn push(account: &Account, sent: &Sent, url: &str) -> Push {
     ];
     fields.extend(error.map(|code| ("ErrorCode", code)));
     fields.sort();
-    let signed: String = fields.iter().map(|(name, value)| format!("{name}{value}")).collect();
+    let signed: Vec<_> = fields.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+    let signed = signed.concat();
     let token = account.get("auth_token").as_bytes();
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token);
     let signature = BASE64.encode(hmac::sign(&key, format!("{url}{signed}").as_bytes()));

@@ -76,10 +76,9 @@ fn signed(account: &Account, wall: Millis, call: &Call, form: &Fields) -> Result
 
 /// The signature over fields: `&name=value` in the names' order, `_` for what would part them.
 fn signature(secret: &str, fields: &BTreeMap<String, String>) -> String {
-    let mut text = String::new();
-    for (name, value) in fields.iter().filter(|(name, _)| *name != "sig") {
-        text.push_str(&format!("&{name}={}", value.replace(['&', '='], "_")));
-    }
+    let signed = fields.iter().filter(|(name, _)| *name != "sig");
+    let pairs = signed.map(|(name, value)| format!("&{name}={}", value.replace(['&', '='], "_")));
+    let text = pairs.collect::<Vec<_>>().concat();
     hex::encode(signing::hmac_sha256(secret.as_bytes(), text.as_bytes()))
 }
 
@@ -101,12 +100,11 @@ fn send(account: &Account, desk: &Desk, form: &Fields) -> Result<Order, Refusal>
     let url = callback.starts_with("http://") || callback.starts_with("https://");
     ensure(callback.is_empty() || url, "23", "the callback is no URL")?;
     // What is not said to be Unicode goes out in the carriers' alphabet.
-    let shown = match kind {
-        "unicode" => text.to_owned(),
-        _ => {
-            let known = |letter: char| message::is_gsm(letter.encode_utf8(&mut [0; 4]));
-            text.chars().map(|letter| if known(letter) { letter } else { '?' }).collect()
-        }
+    let known = |letter: char| message::is_gsm(letter.encode_utf8(&mut [0; 4]));
+    let shown = if kind == "unicode" {
+        text.to_owned()
+    } else {
+        text.chars().map(|letter| if known(letter) { letter } else { '?' }).collect()
     };
     let code = code_in(&shown);
     let mut order = Order::new(phone, to, shown, code);

@@ -7,6 +7,7 @@ mod doctor;
 mod drain;
 mod examples;
 mod failing;
+mod faults;
 mod flood;
 mod hostile;
 mod kills;
