@@ -277,8 +277,8 @@ fn routes_name_providers_that_are_there_and_can_be_reached() {
     assert_eq!(config.routes[1].weights, [3, 1]);
     for (route, expected) in [
         (
-            "providers = [\"mian\"]",
-            "routes[0].providers: \"mian\" is no provider; did you mean main?",
+            "providers = [\"main2\"]",
+            "routes[0].providers: \"main2\" is no provider; did you mean main?",
         ),
         ("providers = []", "routes[0].providers: name at least one"),
         ("providers = [\"ali\", \"ali\"]", "routes[0].providers: \"ali\" is there twice"),

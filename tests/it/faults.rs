@@ -41,7 +41,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(upstream: u16, fault: Fault) -> Self {
+    fn start(upstream: u16, fault: Fault) -> Self {
         let port = free_port();
         let (fault, sends) = (Arc::new(Mutex::new(fault)), Arc::new(AtomicUsize::new(0)));
         let (broken, seen) = (Arc::clone(&fault), Arc::clone(&sends));
@@ -166,14 +166,14 @@ async fn stories(world: &World, numbers: std::ops::Range<u32>, series: u32) -> V
     }
     let mut stories = Vec::new();
     for id in ids {
-        stories.push(ended(world, &id, Duration::from_secs(60)).await);
+        stories.push(ended(world, &id, Duration::from_mins(1)).await);
     }
     stories
 }
 
 async fn a_dead_provider_costs_little(fault: Fault, series: u32) -> String {
     let (first, second) = (Recorder::start(0).await, Recorder::start(0).await);
-    let proxy = Proxy::start(first.port(), fault).await;
+    let proxy = Proxy::start(first.port(), fault);
     let world = World::start(&config(&[proxy.table("first"), second.table("second")])).await;
 
     let before = stories(&world, 0..100, series).await;
@@ -249,7 +249,7 @@ async fn a_dead_provider_costs_six_seconds_at_first_and_little_once_it_is_left_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_calls_in_a_row_without_an_answer_leave_a_provider_out() {
     let (first, second) = (Recorder::start(0).await, Recorder::start(0).await);
-    let proxy = Proxy::start(first.port(), Fault::Refuse).await;
+    let proxy = Proxy::start(first.port(), Fault::Refuse);
     let world = World::start(&config(&[proxy.table("first"), second.table("second")])).await;
     let mut asked = 0;
     for number in 0..10 {
@@ -264,8 +264,8 @@ async fn three_calls_in_a_row_without_an_answer_leave_a_provider_out() {
 async fn with_two_dead_providers_a_message_expires_and_nobody_is_called_late() {
     let recorder = Recorder::start(0).await;
     let (first, second) = (
-        Proxy::start(recorder.port(), Fault::TlsAbort).await,
-        Proxy::start(recorder.port(), Fault::Refuse).await,
+        Proxy::start(recorder.port(), Fault::TlsAbort),
+        Proxy::start(recorder.port(), Fault::Refuse),
     );
     let short = config(&[first.table("first"), second.table("second")]);
     let world = World::start(&format!("{short}[code]\nttl_seconds = 60\n")).await;
