@@ -23,6 +23,7 @@ use crate::keys::{self, Keys, Ring};
 use crate::providers::kind::Parts;
 use crate::providers::simulated::Simulator;
 use crate::providers::{Provider, Providers, transport};
+use crate::routing::Router;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Draft, Key, MARK, Store, transact_once};
@@ -70,9 +71,13 @@ impl App {
             &config.public_url,
             sender,
         );
+        let routes = config.routes.clone();
+        let router = Arc::new(Router::new(Arc::clone(&providers), routes, clock.clone()));
+        let verifier = verifier.with_router(Arc::clone(&router));
         let dispatcher =
             Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
-                .with_last_line(config.last_line.clone());
+                .with_last_line(config.last_line.clone())
+                .with_router(router);
         let settings = settings(&config, simulator);
         let (verbs, metrics_handle) = (verifier.clone(), metrics.clone());
         let inner =

@@ -1,8 +1,9 @@
-//! The command line: serve, dev, check-config, doctor, send-test, keys, openapi.
+//! The command line: serve, dev, check-config, doctor, send-test, simulate, keys, openapi.
 
 mod doctor;
 mod keys;
 mod send_test;
+mod simulate;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,9 @@ enum Command {
         #[arg(long, default_value = "zh", value_parser = message::LOCALES)]
         locale: String,
     },
+    /// Speaks the vendors' dialects from their side, and keeps what is sent in an inbox: to try an
+    /// integration, or to test a client, without an account.
+    Simulate(simulate::Arguments),
     /// Shows, makes and rotates keys.
     Keys {
         #[command(flatten)]
@@ -113,6 +117,7 @@ pub fn run() -> anyhow::Result<()> {
             let config = config.load()?;
             runtime()?.block_on(send_test::run(&config, &to, provider.as_deref(), &locale))
         }
+        Command::Simulate(arguments) => runtime()?.block_on(simulate::run(arguments)),
         Command::Keys { config, action } => keys::run(&action, || config.load()),
         Command::Openapi => {
             println!("{}", http::openapi().to_pretty_json()?);
@@ -213,6 +218,12 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<()> {
     println!("  countries    {:?}", config.phones.countries);
     for provider in &config.providers {
         println!("  provider     {} ({})", provider.name(), provider.kind());
+    }
+    for route in &config.routes {
+        let names = route.providers.iter().map(|place| config.providers[*place].name());
+        let names: Vec<_> = names.collect();
+        let whose = (&route.countries, &route.prefixes);
+        println!("  route        {:?} {:?} through {}", whose.0, whose.1, names.join(", "));
     }
     for tenant in &config.tenants {
         let browsers = if tenant.publishable_key.is_some() { " and browsers" } else { "" };

@@ -6,6 +6,7 @@
 
 mod layers;
 mod providers;
+mod routes;
 mod store;
 mod typed;
 
@@ -23,6 +24,7 @@ use crate::http::Codes;
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
 use crate::message::{self, LastLine};
+use crate::routing::Route;
 
 pub use layers::DEFAULTS;
 pub use providers::ProviderConfig;
@@ -58,6 +60,8 @@ pub struct Config {
     pub log_filter: String,
     /// Who carries messages, in order.
     pub providers: Vec<ProviderConfig>,
+    /// Whose messages go through whom; a number that none fits goes by the order of `providers`.
+    pub routes: Vec<Route>,
     /// Who uses the native door.
     pub tenants: Vec<TenantConfig>,
 }
@@ -139,6 +143,7 @@ impl Config {
         let store = store::resolve(&typed.store, &policy, &mut check);
         let last_line = last_line(&typed.message, &policy, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
+        let routes = routes::resolve(typed.routes, &providers, &phones, &mut check);
         let tenants = tenants(typed.tenants, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
         check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
@@ -158,6 +163,7 @@ impl Config {
             log_json: typed.log.format == "json",
             log_filter: typed.log.filter,
             providers,
+            routes,
             tenants,
         })
     }

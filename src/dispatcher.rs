@@ -7,6 +7,7 @@
 //! A message that nobody waits for any more (its verification has ended, or a newer message took
 //! its place) is not called again; a call that is under way is not stopped.
 
+mod calls;
 mod tend;
 
 use std::sync::Arc;
@@ -18,20 +19,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, Millis};
-use crate::domain::code::Code;
-use crate::domain::delivery::{Carrier, Claim, Claimed, Delivery, Settled};
+use crate::domain::delivery::{Claim, Claimed, Delivery, Settled};
 use crate::domain::id::DeliveryId;
-use crate::domain::outcome::{Action, Class, Outcome};
-use crate::domain::phone::Phone;
-use crate::domain::policy::CALL_MAX;
+use crate::domain::outcome::{Action, Outcome};
 use crate::domain::sends::{self, Sends};
 use crate::domain::verification::Unwanted;
-use crate::keys::{Keys, Use};
-use crate::message::{self, LastLine};
-use crate::providers::{Message, Providers};
+use crate::keys::Keys;
+use crate::message::LastLine;
+use crate::providers::Providers;
+use crate::routing::{Line, Router};
 use crate::store::{Store, StoreError, transact, transact_once};
 use crate::verifier::records::{self, PhoneName};
-use crate::verifier::{Handoff, Letter, Verifier};
+use crate::verifier::{Handoff, Verifier};
 use tend::{Phase, Tend};
 
 /// Calls to providers that may be under way at once; more wait their turn in the store.
@@ -58,6 +57,7 @@ pub struct Dispatcher {
     clock: Clock,
     keys: Keys,
     providers: Providers,
+    router: Arc<Router>,
     last_line: LastLine,
     calls: Arc<Semaphore>,
     tracker: TaskTracker,
@@ -68,7 +68,14 @@ impl Dispatcher {
     pub fn new(store: Arc<dyn Store>, clock: Clock, keys: Keys, providers: Providers) -> Self {
         let (calls, tracker) = (Arc::new(Semaphore::new(CALLS_MAX)), TaskTracker::new());
         let last_line = LastLine::default();
-        Self { store, clock, keys, providers, last_line, calls, tracker }
+        let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
+        Self { store, clock, keys, providers, router, last_line, calls, tracker }
+    }
+
+    /// The same with routes of its own.
+    #[must_use]
+    pub fn with_router(self, router: Arc<Router>) -> Self {
+        Self { router, ..self }
     }
 
     /// The same with something in the last line of texts.
@@ -106,7 +113,11 @@ impl Dispatcher {
                 () = stop.cancelled() => return,
                 _ = every.tick() => {}
             }
-            for provider in self.providers.iter() {
+            self.look_at_those_left_out(&verifier).await;
+            for (place, provider) in self.providers.iter().enumerate() {
+                if self.router.is_left_out(place) {
+                    continue;
+                }
                 match provider.pull_receipts().await {
                     Ok(receipts) => {
                         for receipt in receipts {
@@ -132,7 +143,7 @@ impl Dispatcher {
         let this = self.clone();
         self.tracker.spawn(async move {
             if waited <= STALE_AFTER || this.still_wanted(handoff.delivery, &handoff.claim).await {
-                this.work(handoff.delivery, handoff.claim).await;
+                this.work(handoff.delivery, handoff.claim, handoff.resend).await;
             }
             drop(permit);
         });
@@ -154,7 +165,7 @@ impl Dispatcher {
             let this = self.clone();
             self.tracker.spawn(async move {
                 match this.claim(id).await {
-                    Ok(Claimed::Yours(claim)) => this.work(id, claim).await,
+                    Ok(Claimed::Yours(claim)) => this.work(id, claim, false).await,
                     Ok(Claimed::NotDue | Claimed::Ended) => {}
                     Err(error) => tracing::warn!(%error, "a delivery could not be claimed"),
                 }
@@ -164,9 +175,10 @@ impl Dispatcher {
     }
 
     async fn claim(&self, id: DeliveryId) -> Result<Claimed, StoreError> {
-        let (now, providers) = (self.clock.now(), Arc::clone(&self.providers));
+        let (now, this) = (self.clock.now(), self.clone());
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
-            let mut claimed = delivery.claim(&carriers(&providers), now);
+            let line = this.line_of(id, delivery);
+            let mut claimed = delivery.claim(&this.router.carriers(&line), now);
             if let (Claimed::Yours(_), Some(why)) = (&claimed, unwanted) {
                 delivery.stop(why, now);
                 claimed = Claimed::Ended;
@@ -206,62 +218,17 @@ impl Dispatcher {
         }
     }
 
-    /// Calls providers under claims until the delivery ends, waits, or belongs to somebody else.
-    async fn work(self, id: DeliveryId, mut claim: Claim) {
-        while self.clock.now() < claim.call_before {
-            let number = claim.number;
-            let outcome = self.call(id, &claim).await;
-            match self.settle(id, number, outcome).await {
-                Some(Settled::GoOn(next)) => claim = next,
-                Some(Settled::Waits | Settled::Ended { .. } | Settled::TooLate) | None => return,
-            }
-        }
-    }
-
-    async fn call(&self, id: DeliveryId, claim: &Claim) -> Outcome {
-        let Some(provider) = self.providers.get(claim.turn) else {
-            return Outcome::of(Class::NotSent, "no-provider");
-        };
-        let Some(message) = self.open(id, claim) else {
-            tracing::error!(delivery = %id, "a letter cannot be opened: is its key gone?");
-            return Outcome::of(Class::BadRequest, "letter-unreadable");
-        };
-        let began = self.clock.now();
-        let limit = Duration::from_millis((CALL_MAX + 500).unsigned_abs());
-        let called = tokio::time::timeout(limit, provider.send(&message)).await;
-        let outcome = called.unwrap_or_else(|_| Outcome::of(Class::UnknownOutcome, "timeout"));
-        let (name, class) = (provider.name().to_owned(), outcome.class.as_str());
-        metrics::histogram!("countersign_provider_seconds", "provider" => name.clone())
-            .record(seconds(self.clock.now() - began));
-        metrics::counter!(
-            "countersign_tries_total", "provider" => name, "class" => class
-        )
-        .increment(1);
-        if outcome.class.needs_operator() {
-            tracing::error!(
-                provider.name = provider.name(),
-                class,
-                code = outcome.vendor_code,
-                advice = outcome.class.advice(),
-                "a provider refuses messages until somebody mends it"
-            );
-        }
-        outcome
-    }
-
-    fn open(&self, id: DeliveryId, claim: &Claim) -> Option<Message> {
-        let opened = self.keys.ring().open(Use::Sealing, Letter::PURPOSE, &claim.letter)?;
-        let letter: Letter = serde_json::from_slice(&opened).ok()?;
-        let (phone, code) = (Phone::from_e164(&letter.phone)?, Code::parse(&letter.code)?);
-        let text = message::text(&letter.locale, &code, letter.minutes, &self.last_line);
-        Some(Message { phone, code, minutes: letter.minutes, text, reference: id.to_string() })
-    }
-
     /// Writes down what came of a call. While the store is unavailable it is tried again: what a
     /// provider took and nobody wrote down would be sent a second time.
-    async fn settle(&self, id: DeliveryId, number: u32, outcome: Outcome) -> Option<Settled> {
+    async fn settle(
+        &self,
+        id: DeliveryId,
+        number: u32,
+        outcome: Outcome,
+        line: &Line,
+    ) -> Option<Settled> {
         for _ in 0..SETTLE_TRIES {
-            match self.settle_once(id, number, outcome.clone()).await {
+            match self.settle_once(id, number, outcome.clone(), line).await {
                 Ok((settled, delivery)) => {
                     if let (Settled::Ended { .. }, Some(delivery)) = (&settled, delivery) {
                         self.ended(id, &delivery).await;
@@ -280,14 +247,16 @@ impl Dispatcher {
         id: DeliveryId,
         number: u32,
         outcome: Outcome,
+        line: &Line,
     ) -> Result<(Settled, Option<Delivery>), StoreError> {
-        let (now, providers) = (self.clock.now(), Arc::clone(&self.providers));
+        let (now, router, line) = (self.clock.now(), Arc::clone(&self.router), line.clone());
         // Whether anybody still waits matters only where it may go on, as does when.
         let done = outcome.class.action() == Action::Done;
         let jitter = if done { 0 } else { OsChance.below(u64::MAX) };
         let first = if done { Phase::Act(None) } else { Phase::Delivery };
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
-            let mut settled = delivery.settle(number, &outcome, &carriers(&providers), now, jitter);
+            let mut settled =
+                delivery.settle(number, &outcome, &router.carriers(&line), now, jitter);
             if let (Settled::GoOn(_) | Settled::Waits, Some(why)) = (&settled, unwanted) {
                 settled = delivery.stop(why, now);
             }
@@ -337,13 +306,6 @@ impl Dispatcher {
             self.give_gap_back(delivery).await;
         }
     }
-}
-
-fn carriers(providers: &Providers) -> Vec<Carrier<'_>> {
-    providers
-        .iter()
-        .map(|provider| Carrier { name: provider.name(), deduplicates: provider.deduplicates() })
-        .collect()
 }
 
 fn seconds(millis: Millis) -> f64 {

@@ -12,13 +12,17 @@ const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The counters, with what they count.
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 9] = [
     ("countersign_requests_total", "HTTP requests, by route and status"),
     ("countersign_challenges_total", "Challenges minted (native) or pictures shown (seed's door)"),
     ("countersign_starts_total", "Starts, by outcome: ok, or the reason of the refusal"),
     ("countersign_resends_total", "Resends, by outcome"),
     ("countersign_checks_total", "Checks, by outcome: approved, wrong, or the refusal"),
     ("countersign_tries_total", "Calls to providers, by provider and class of outcome"),
+    (
+        "countersign_breaker_opened_total",
+        "How often a provider was left out, by provider, country and why",
+    ),
     ("countersign_deliveries_total", "Settled deliveries, by provider and outcome"),
     (
         "countersign_receipts_total",
@@ -72,6 +76,7 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
     for (name, help) in STORE_GAUGES {
         describe_gauge!(name, help);
     }
+    describe_gauge!("countersign_breaker_open", "1 while a provider is left out for a country");
     describe_gauge!("countersign_queue_due", "Deliveries that were due at the last look");
     Ok(handle)
 }

@@ -266,3 +266,40 @@ fn a_tenant_has_purposes_and_login_unless_it_says_otherwise() {
         assert!(told.starts_with("tenants[0].purposes: "), "{told}");
     }
 }
+
+#[test]
+fn routes_name_providers_that_are_there_and_can_be_reached() {
+    let two = "[[providers]]\nname = \"main\"\nkind = \"simulated\"\n\
+        [[providers]]\nname = \"ali\"\nkind = \"simulated\"\n\
+        [phone]\ncountries = [\"CN\", \"HK\"]\n";
+    let good = format!(
+        "{two}[[routes]]\nprefixes = [\"+86170\"]\nproviders = [\"ali\"]\n\
+         [[routes]]\ncountries = [\"CN\"]\nproviders = [\"main\", \"ali\"]\nweights = [3, 1]\n\
+         [[routes]]\nproviders = [\"ali\", \"main\"]\n"
+    );
+    let config = load(&good, &[]).unwrap();
+    let places: Vec<_> = config.routes.iter().map(|route| route.providers.clone()).collect();
+    assert_eq!(places, [vec![1], vec![0, 1], vec![1, 0]]);
+    assert_eq!(config.routes[1].weights, [3, 1]);
+    for (route, expected) in [
+        (
+            "providers = [\"main2\"]",
+            "routes[0].providers: \"main2\" is no provider; did you mean main?",
+        ),
+        ("providers = []", "routes[0].providers: name at least one"),
+        ("providers = [\"ali\", \"ali\"]", "routes[0].providers: \"ali\" is there twice"),
+        ("providers = [\"ali\"]\nweights = [1, 2]", "routes[0].weights: give one for each"),
+        ("providers = [\"ali\"]\nweights = [0]", "routes[0].weights: at least one is above 0"),
+        ("providers = [\"ali\"]\ncountries = [\"GB\"]", "GB is not in phone.countries"),
+        ("providers = [\"ali\"]\ncountries = [\"XX\"]", "routes[0].countries: \"XX\""),
+        ("providers = [\"ali\"]\nprefixes = [\"86138\"]", "\"86138\" is not like \"+86138\""),
+        ("provider = [\"ali\"]", "did you mean routes[0].providers?"),
+        (
+            "providers = [\"ali\"]\n[[routes]]\nproviders = [\"main\"]",
+            "routes[1]: is never used: routes[0] comes first",
+        ),
+    ] {
+        let told = load(&format!("{two}[[routes]]\n{route}"), &[]).err().expect("a mistake");
+        assert!(told.contains(expected), "{expected} in {told}");
+    }
+}

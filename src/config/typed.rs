@@ -24,7 +24,21 @@ pub(super) struct Typed {
     #[serde(default)]
     pub(super) providers: Vec<toml::Table>,
     #[serde(default)]
+    pub(super) routes: Vec<TypedRoute>,
+    #[serde(default)]
     pub(super) tenants: Vec<TypedTenant>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TypedRoute {
+    #[serde(default)]
+    pub(super) countries: Vec<String>,
+    #[serde(default)]
+    pub(super) prefixes: Vec<String>,
+    pub(super) providers: Vec<String>,
+    #[serde(default)]
+    pub(super) weights: Vec<u32>,
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,7 @@ use crate::domain::id::VerificationId;
 use crate::domain::outcome::{Action, Class, Outcome, Receipt};
 use crate::domain::policy::{
     BACKOFF, CALL_MAX, LEASE, TIMELINE_KEPT, TRIES_IN_A_ROW, UNKNOWN_MAX, UNKNOWN_WAIT,
+    UNKNOWN_WAIT_DOUBTFUL,
 };
 use crate::domain::verification::Unwanted;
 
@@ -36,6 +37,9 @@ pub struct Delivery {
     /// The calls that were made, oldest first.
     #[serde(default)]
     pub tries: Vec<Try>,
+    /// Why it did not begin with the usual provider, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Where a delivery stands, and what may be used there.
@@ -115,6 +119,9 @@ pub struct Try {
     pub class: Class,
     /// The vendor's code.
     pub code: String,
+    /// More about it in our own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What a claimer has in hand.
@@ -128,6 +135,8 @@ pub struct Claim {
     pub letter: String,
     /// No call is begun at or after this instant: by then the lease could end under it.
     pub call_before: Millis,
+    /// Whether this provider was asked about it before.
+    pub again: bool,
 }
 
 /// What came of claiming.
@@ -164,12 +173,17 @@ pub struct Carrier<'a> {
     pub name: &'a str,
     /// Whether it sends a message once however often it is asked.
     pub deduplicates: bool,
+    /// When its turn comes on this delivery's route; `None` if it is not on it.
+    pub rank: Option<usize>,
+    /// Whether it is rather dead than slow, so that its silence is hardly worth waiting for.
+    pub doubtful: bool,
 }
 
 impl Pending {
-    /// A new delivery's, claimed from the start by who accepted it.
-    pub fn claimed_at(now: Millis, letter: String) -> Self {
-        let (due_at, claim, claimed, turn, in_a_row) = (now + LEASE, 1, true, 0, 0);
+    /// A new delivery's, claimed from the start by who accepted it. `turn` is the first provider's
+    /// place.
+    pub fn claimed_at(now: Millis, letter: String, turn: usize) -> Self {
+        let (due_at, claim, claimed, in_a_row) = (now + LEASE, 1, true, 0);
         let (refused_by, maybe_sent_by) = (vec![], vec![]);
         Self { due_at, claim, claimed, turn, in_a_row, refused_by, maybe_sent_by, letter }
     }
@@ -182,7 +196,8 @@ impl Pending {
 
     fn claim(&self, deadline: Millis) -> Claim {
         let call_before = deadline.min(self.due_at - CALL_MAX);
-        Claim { number: self.claim, turn: self.turn, letter: self.letter.clone(), call_before }
+        let (number, turn, letter) = (self.claim, self.turn, self.letter.clone());
+        Claim { number, turn, letter, call_before, again: false }
     }
 
     /// Counts a call that may have sent the message.
@@ -202,17 +217,21 @@ impl Pending {
         !self.refused_by.iter().any(|name| name == carrier.name) && self.may_call(carrier)
     }
 
-    /// Moves on to the next provider that may be called; `false` if there is none.
-    fn next_turn(&mut self, carriers: &[Carrier<'_>]) -> bool {
+    /// Moves on to the next provider of the route that may be called; `None` if there is none.
+    /// Says whether that is forward on the route, and not round to its beginning.
+    fn next_turn(&mut self, carriers: &[Carrier<'_>]) -> Option<bool> {
         self.in_a_row = 0;
-        let mut places = (1..=carriers.len()).map(|step| (self.turn + step) % carriers.len());
-        match places.find(|&place| self.willing(carriers[place])) {
-            Some(place) => {
-                self.turn = place;
-                true
-            }
-            None => false,
-        }
+        let mut route: Vec<usize> = (0..carriers.len()).collect();
+        route.retain(|place| carriers[*place].rank.is_some());
+        route.sort_by_key(|place| carriers[*place].rank);
+        let after = route.iter().position(|place| *place == self.turn).map_or(0, |at| at + 1);
+        let forward = route.get(after..).unwrap_or_default().iter().map(|place| (*place, true));
+        let round = route.get(..after).unwrap_or_default().iter().map(|place| (*place, false));
+        let found = forward.chain(round).find(|(place, _)| self.willing(carriers[*place]));
+        found.map(|(place, forward)| {
+            self.turn = place;
+            forward
+        })
     }
 }
 
@@ -248,9 +267,10 @@ impl Delivery {
                 return Claimed::Ended;
             };
             let (class, code) = (Class::UnknownOutcome, "not-settled".to_owned());
-            self.tries.push(Try { provider: carrier.name.to_owned(), at: now, class, code });
+            let provider = carrier.name.to_owned();
+            self.tries.push(Try { provider, at: now, class, code, note: None });
             pending.maybe_sent(*carrier);
-            if !pending.may_call(*carrier) && !pending.next_turn(carriers) {
+            if !pending.may_call(*carrier) && pending.next_turn(carriers).is_none() {
                 self.stage = Stage::Failed { class, at: now };
                 return Claimed::Ended;
             }
@@ -260,7 +280,8 @@ impl Delivery {
             return Claimed::Ended;
         }
         pending.turn = if pending.turn < carriers.len() { pending.turn } else { 0 };
-        Claimed::Yours(pending.claim_again(now, deadline))
+        let again = asked(&self.tries, carriers, pending.turn);
+        Claimed::Yours(Claim { again, ..pending.claim_again(now, deadline) })
     }
 
     /// Settles a claim with the outcome of its call. `jitter` is any random number: it spreads
@@ -280,8 +301,13 @@ impl Delivery {
         }
         let carrier = carriers[pending.turn.min(carriers.len() - 1)];
         let provider = carrier.name.to_owned();
-        let (class, code) = (outcome.class, outcome.vendor_code.clone());
-        self.tries.push(Try { provider: provider.clone(), at: now, class, code });
+        let (class, code, note) =
+            (outcome.class, outcome.vendor_code.clone(), outcome.note.clone());
+        // What was not even tried is told once.
+        let told = |tried: &Try| tried.provider == provider && tried.code == code;
+        if note.is_none() || !self.tries.iter().any(told) {
+            self.tries.push(Try { provider: provider.clone(), at: now, class, code, note });
+        }
         pending.claimed = false;
         let action = class.action();
         let (goes_on, pause) = match action {
@@ -293,7 +319,7 @@ impl Delivery {
             Action::RefuseNumber => (false, 0),
             Action::NextProvider => {
                 pending.refused_by.push(provider);
-                (pending.next_turn(carriers), 0)
+                (pending.next_turn(carriers).is_some(), 0)
             }
             Action::NextAtOnce | Action::Later => later(pending, action, carriers, jitter),
             Action::Wait => {
@@ -304,8 +330,10 @@ impl Delivery {
                 }
                 // Who deduplicates is asked once more; if it stays silent, it is the next one's
                 // turn, which comes round to it again where there is no other.
-                let again = pending.in_a_row < TRIES_IN_A_ROW && pending.willing(carrier);
-                (again || pending.next_turn(carriers), UNKNOWN_WAIT)
+                let willing = pending.willing(carrier) && !carrier.doubtful;
+                let again = pending.in_a_row < TRIES_IN_A_ROW && willing;
+                let wait = if carrier.doubtful { UNKNOWN_WAIT_DOUBTFUL } else { UNKNOWN_WAIT };
+                (again || pending.next_turn(carriers).is_some(), wait)
             }
         };
         if !goes_on {
@@ -322,10 +350,23 @@ impl Delivery {
             return Settled::Ended { surely_not_sent };
         }
         if pause == 0 {
-            return Settled::GoOn(pending.claim_again(now, deadline));
+            let again = asked(&self.tries, carriers, pending.turn);
+            return Settled::GoOn(Claim { again, ..pending.claim_again(now, deadline) });
         }
         pending.due_at = now + pause;
         Settled::Waits
+    }
+
+    /// Gives its first call to another provider. Only before any was called.
+    pub fn redirect(&mut self, number: u32, turn: usize, note: Option<String>) -> Option<Claim> {
+        let deadline = self.deadline;
+        let Stage::Pending(pending) = &mut self.stage else { return None };
+        if !pending.claimed || pending.claim != number || !self.tries.is_empty() {
+            return None;
+        }
+        pending.turn = turn;
+        self.note = note;
+        Some(pending.claim(deadline))
     }
 
     /// Ends it because nobody waits for it any more; what was called already is not undone.
@@ -377,11 +418,11 @@ impl Delivery {
         let class = if receipt.arrived { Class::Accepted } else { Class::ProviderError };
         let code = receipt.vendor_code.clone();
         if receipt.arrived {
-            self.tries.push(Try { provider, at: now, class, code });
+            self.tries.push(Try { provider, at: now, class, code, note: None });
             self.stage = Stage::Delivered { at: now };
             true
         } else if matches!(self.stage, Stage::Accepted { .. }) {
-            self.tries.push(Try { provider, at: now, class, code });
+            self.tries.push(Try { provider, at: now, class, code, note: None });
             self.stage = Stage::Failed { class, at: now };
             true
         } else {
@@ -429,10 +470,17 @@ fn later(
     if action == Action::Later && pending.in_a_row < TRIES_IN_A_ROW {
         return (true, pause);
     }
-    let before = pending.turn;
-    let goes_on = pending.next_turn(carriers);
-    // Going forward in the order is a fresh provider; coming round again is a new round.
-    (goes_on, if pending.turn > before { 0 } else { pause })
+    // Going forward on the route is a fresh provider; coming round again is a new round.
+    match pending.next_turn(carriers) {
+        Some(forward) => (true, if forward { 0 } else { pause }),
+        None => (false, 0),
+    }
+}
+
+/// Whether a provider was called before; what has a note was not even tried.
+fn asked(tries: &[Try], carriers: &[Carrier<'_>], turn: usize) -> bool {
+    let name = carriers.get(turn).map(|carrier| carrier.name);
+    tries.iter().any(|tried| Some(tried.provider.as_str()) == name && tried.note.is_none())
 }
 
 /// Vendor codes come from outside: short and plain, or they are not kept.

@@ -164,18 +164,20 @@ pub struct Outcome {
     pub vendor_code: String,
     /// The provider's name for the message, where it took it.
     pub message_id: Option<String>,
+    /// More about it in our own words, for the timeline.
+    pub note: Option<String>,
 }
 
 impl Outcome {
     /// The provider took the message under this name.
     pub fn accepted(message_id: impl Into<String>) -> Self {
         let message_id = Some(message_id.into());
-        Self { class: Class::Accepted, vendor_code: "ok".to_owned(), message_id }
+        Self { class: Class::Accepted, vendor_code: "ok".to_owned(), message_id, note: None }
     }
 
     /// Anything else.
     pub fn of(class: Class, vendor_code: impl Into<String>) -> Self {
-        Self { class, vendor_code: vendor_code.into(), message_id: None }
+        Self { class, vendor_code: vendor_code.into(), message_id: None, note: None }
     }
 }
 

@@ -18,7 +18,7 @@ const TEXT_MAX: usize = 24;
 const RAW_MAX: usize = 3 * TEXT_MAX;
 
 /// A country or region by its two-letter ISO 3166-1 code.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region([u8; 2]);
 
 impl Region {
@@ -134,6 +134,15 @@ impl Phone {
     /// The whole number, `+` and digits. For providers and tokens; never for logs.
     pub fn e164(&self) -> &str {
         &self.0
+    }
+
+    /// The country, where the number tells. Cheap for mainland numbers; others are looked up.
+    pub fn country(&self) -> Option<Region> {
+        if self.mainland().is_some() {
+            return Some(Region::CN);
+        }
+        let number = PHONE_NUMBER_UTIL.parse(&self.0, None).ok()?;
+        number.get_region_code()?.to_string().parse().ok()
     }
 
     /// The national digits of a mainland number; `None` for any other country.

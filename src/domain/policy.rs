@@ -46,6 +46,8 @@ pub const CALL_MAX: Millis = 5 * SECOND;
 pub const CONNECT_MAX: Millis = 2 * SECOND;
 /// How long an unknown outcome is given to clear up by a receipt, before a second message.
 pub const UNKNOWN_WAIT: Millis = 8 * SECOND;
+/// The same where the provider is rather dead than slow: its last calls were not answered either.
+pub const UNKNOWN_WAIT_DOUBTFUL: Millis = 500;
 /// The most messages a phone may get out of one delivery: the second only after an unknown outcome.
 pub const UNKNOWN_MAX: usize = 2;
 /// The first and the longest pause before a provider is tried again.

@@ -168,6 +168,9 @@ pub(super) struct TimelineEvent {
     /// The provider's own code.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
+    /// More about it, in words for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     /// Which message it concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<String>,
@@ -181,6 +184,7 @@ impl TimelineEvent {
             provider: event.provider,
             class: event.class,
             code: event.code,
+            note: event.note,
             delivery: event.delivery.map(|id| id.to_string()),
         }
     }

@@ -37,6 +37,8 @@ struct Issue {
     code: Code,
     /// The random part of the new delivery's id.
     delivery: [u8; 9],
+    /// Who carries the message first, and why, where that is not the usual one.
+    carrier: (usize, Option<String>),
 }
 
 enum What {
@@ -83,6 +85,17 @@ impl Verifier {
         self.issue(asker, id, What::Again).await
     }
 
+    /// The phone of a resend is sealed; who carries that is looked at when it is taken up.
+    fn first_carrier(&self, what: &What) -> (usize, Option<String>) {
+        match (what, &self.router) {
+            (What::New { phone, .. }, Some(router)) => {
+                let line = router.line(phone, &[], &mut Self::chance());
+                (line.first(), line.note)
+            }
+            _ => (0, None),
+        }
+    }
+
     async fn issue(
         &self,
         asker: Asker,
@@ -94,7 +107,8 @@ impl Verifier {
         chance.fill(&mut delivery);
         let code = Code::draw(self.policy.code_digits, &mut chance);
         let (ring, policy, now) = (self.keys.ring(), Arc::clone(&self.policy), self.clock.now());
-        let verb = Issue { ring, policy, now, asker, what, code, delivery };
+        let carrier = self.first_carrier(&what);
+        let verb = Issue { ring, policy, now, asker, what, code, delivery, carrier };
         let first = verb.first(id);
         let issued = transact(&self.store, verb, first).await?;
         Ok(issued.map(|issued| {
@@ -320,7 +334,12 @@ impl Issue {
         draft.put_due(&delivery_key, &delivery, delivery.kept_until(), delivery.due_at());
         let view = View::new(id, &verification, &sends, policy, now);
         let claim = delivery.first_claim();
-        let handoff = claim.map(|claim| Handoff { delivery: delivery_id, claim, accepted_at: now });
+        let handoff = claim.map(|claim| Handoff {
+            delivery: delivery_id,
+            claim,
+            accepted_at: now,
+            resend: verification.messages.len() > 1,
+        });
         let issued = Box::new(Issued { view, handoff });
         Ok(match superseded {
             Some(old) => Then::Go(Phase::Supersede { old, issued }),
@@ -411,8 +430,9 @@ impl Issue {
             masked: verification.masked.clone(),
             created_at: sent_at,
             deadline: self.now + self.policy.delivery_deadline(),
-            stage: DeliveryStage::Pending(Pending::claimed_at(self.now, sealed)),
+            stage: DeliveryStage::Pending(Pending::claimed_at(self.now, sealed, self.carrier.0)),
             tries: Vec::new(),
+            note: self.carrier.1.clone(),
         }
     }
 }
@@ -423,6 +443,7 @@ impl Issued {
             delivery: handoff.delivery,
             claim: handoff.claim.clone(),
             accepted_at: handoff.accepted_at,
+            resend: handoff.resend,
         });
         Self { view: self.view.clone(), handoff }
     }

@@ -8,6 +8,7 @@ use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::outcome::Receipt;
 use crate::domain::sends::Sends;
 use crate::domain::verification::{Stage, Status, Unwanted, Verification};
+use crate::routing;
 use crate::store::{Key, StoreError, transact_once};
 
 /// A verification with its story.
@@ -32,13 +33,16 @@ pub struct Event {
     pub class: Option<&'static str>,
     /// The provider's own code.
     pub code: Option<String>,
+    /// More about it in words.
+    pub note: Option<String>,
     /// Which message it concerns.
     pub delivery: Option<DeliveryId>,
 }
 
 impl Event {
     fn new(at: Millis, event: &'static str) -> Self {
-        Self { at, event, provider: None, class: None, code: None, delivery: None }
+        let (provider, class, code, note) = (None, None, None, None);
+        Self { at, event, provider, class, code, note, delivery: None }
     }
 }
 
@@ -138,11 +142,22 @@ fn story(
     for (id, delivery) in deliveries {
         let about = |event| Event { delivery: Some(*id), ..event };
         events.push(about(Event::new(delivery.created_at, "message_accepted")));
-        events.extend(delivery.tries.iter().map(|tried| Event {
-            provider: Some(tried.provider.clone()),
-            class: Some(tried.class.as_str()),
-            code: Some(tried.code.clone()),
-            ..about(Event::new(tried.at, "provider_answered"))
+        events.extend(delivery.note.iter().map(|note| Event {
+            note: Some(note.clone()),
+            ..about(Event::new(delivery.created_at, "provider_chosen"))
+        }));
+        events.extend(delivery.tries.iter().map(|tried| {
+            let held = routing::is_held(&tried.code);
+            Event {
+                provider: Some(tried.provider.clone()),
+                class: Some(tried.class.as_str()),
+                code: Some(tried.code.clone()),
+                note: tried.note.clone(),
+                ..about(Event::new(
+                    tried.at,
+                    if held { "provider_left_out" } else { "provider_answered" },
+                ))
+            }
         }));
         let end = match &delivery.stage {
             DeliveryStage::Pending(_) => None,

@@ -33,6 +33,7 @@ use crate::domain::policy::Policy;
 use crate::domain::sends::Sends;
 use crate::domain::verification::Verification;
 use crate::keys::Keys;
+use crate::routing::Router;
 use crate::store::{Store, StoreError};
 
 /// A claim on its way from who accepted a delivery to who calls the provider.
@@ -44,6 +45,8 @@ pub struct Handoff {
     pub claim: Claim,
     /// When it was accepted.
     pub accepted_at: Millis,
+    /// Whether its verification has had a message before.
+    pub resend: bool,
 }
 
 /// Carries out the verbs.
@@ -55,6 +58,7 @@ pub struct Verifier {
     policy: Arc<Policy>,
     issuer: Arc<str>,
     handoffs: mpsc::Sender<Handoff>,
+    router: Option<Arc<Router>>,
 }
 
 /// Who asks, and for what.
@@ -184,7 +188,14 @@ impl Verifier {
         issuer: &str,
         handoffs: mpsc::Sender<Handoff>,
     ) -> Self {
-        Self { store, clock, keys, policy: Arc::new(policy), issuer: issuer.into(), handoffs }
+        let (policy, issuer, router) = (Arc::new(policy), issuer.into(), None);
+        Self { store, clock, keys, policy, issuer, handoffs, router }
+    }
+
+    /// The same with a router, which says who carries a message first.
+    #[must_use]
+    pub fn with_router(self, router: Arc<Router>) -> Self {
+        Self { router: Some(router), ..self }
     }
 
     /// Begins a verification and sends a code.

@@ -8,6 +8,7 @@ mod drain;
 mod drills;
 mod examples;
 mod failing;
+mod faults;
 mod flood;
 mod hostile;
 mod kills;
@@ -22,6 +23,7 @@ mod seed_door;
 #[path = "../../src/store/redis/servers.rs"]
 mod servers;
 mod smpp;
+mod simulator;
 mod tidy;
 mod timing;
 mod token;

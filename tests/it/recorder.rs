@@ -84,6 +84,11 @@ impl Recorder {
         Self { address, inner, _serving: serving }
     }
 
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// From now on it answers by this script, which is given the number of the call.
     pub(crate) fn follow(&self, script: impl Fn(usize) -> Answer + Send + Sync + 'static) {
         *self.inner.script.lock().unwrap() = Box::new(script);

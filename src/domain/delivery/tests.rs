@@ -2,9 +2,10 @@ use super::*;
 use crate::chance::{Chance, SeededChance};
 use crate::clock::SECOND;
 
-const A: Carrier<'static> = Carrier { name: "a", deduplicates: false };
-const B: Carrier<'static> = Carrier { name: "b", deduplicates: false };
-const Y: Carrier<'static> = Carrier { name: "y", deduplicates: true };
+const A: Carrier<'static> = Carrier { name: "a", deduplicates: false, ..Y };
+const B: Carrier<'static> = Carrier { name: "b", deduplicates: false, ..Y };
+const Y: Carrier<'static> =
+    Carrier { name: "y", deduplicates: true, rank: Some(0), doubtful: false };
 
 fn new() -> Delivery {
     Delivery {
@@ -14,8 +15,9 @@ fn new() -> Delivery {
         masked: "+86138****8000".into(),
         created_at: 0,
         deadline: 90 * SECOND,
-        stage: Stage::Pending(Pending::claimed_at(0, "letter".into())),
+        stage: Stage::Pending(Pending::claimed_at(0, "letter".into(), 0)),
         tries: vec![],
+        note: None,
     }
 }
 

@@ -1,0 +1,92 @@
+//! The `[[routes]]` tables: whose messages go through whom.
+
+use super::typed::TypedRoute;
+use super::{Check, ProviderConfig};
+use crate::domain::phone::{PhoneRules, Region};
+use crate::routing::Route;
+
+/// The shortest and the longest prefix, with its `+`.
+const PREFIX: std::ops::RangeInclusive<usize> = 2..=16;
+
+pub(super) fn resolve(
+    typed: Vec<TypedRoute>,
+    providers: &[ProviderConfig],
+    phones: &PhoneRules,
+    check: &mut Check<'_>,
+) -> Vec<Route> {
+    let mut resolved: Vec<Route> = Vec::new();
+    for (place, typed) in typed.into_iter().enumerate() {
+        let at = format!("routes[{place}]");
+        let mut countries = Vec::new();
+        for text in &typed.countries {
+            match text.parse::<Region>() {
+                Ok(region) => {
+                    let served = phones.countries.contains(&region);
+                    let told = "is not in phone.countries, so no number of it is ever taken";
+                    check(served, format!("{at}.countries: {region:?} {told}"));
+                    countries.push(region);
+                }
+                Err(error) => check(false, format!("{at}.countries: {error}")),
+            }
+        }
+        for prefix in &typed.prefixes {
+            let digits = prefix.strip_prefix('+').filter(|digits| !digits.starts_with('0'));
+            let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+            let sound = PREFIX.contains(&prefix.len()) && digits.is_some_and(plain);
+            check(sound, format!("{at}.prefixes: \"{prefix}\" is not like \"+86138\""));
+        }
+        let places = places(&typed.providers, providers, &at, check);
+        let weighted = typed.weights.is_empty() || typed.weights.len() == typed.providers.len();
+        let told = "give one for each of providers, in their order, or none";
+        check(weighted, format!("{at}.weights: {told}"));
+        let some = typed.weights.is_empty() || typed.weights.iter().any(|weight| *weight > 0);
+        check(some, format!("{at}.weights: at least one is above 0"));
+        let weights = if weighted { typed.weights } else { Vec::new() };
+        let route = Route { countries, prefixes: typed.prefixes, providers: places, weights };
+        if let Some(earlier) = resolved.iter().position(|earlier| covers(earlier, &route)) {
+            let told = format!("is never used: routes[{earlier}] comes first for all its numbers");
+            check(false, format!("{at}: {told}"));
+        }
+        resolved.push(route);
+    }
+    resolved
+}
+
+fn places(
+    names: &[String],
+    providers: &[ProviderConfig],
+    at: &str,
+    check: &mut Check<'_>,
+) -> Vec<usize> {
+    check(!names.is_empty(), format!("{at}.providers: name at least one of [[providers]]"));
+    let mut places = Vec::new();
+    for name in names {
+        let found = providers.iter().position(|provider| provider.name() == name);
+        let Some(found) = found else {
+            let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
+            let nearest = providers.iter().map(ProviderConfig::name).min_by_key(distance);
+            let hint = nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            check(false, format!("{at}.providers: \"{name}\" is no provider{hint}"));
+            continue;
+        };
+        check(!places.contains(&found), format!("{at}.providers: \"{name}\" is there twice"));
+        places.push(found);
+    }
+    places
+}
+
+/// Whether an earlier route takes every number that a later one is for. The longest prefix wins,
+/// then a named country, then who comes first.
+fn covers(earlier: &Route, later: &Route) -> bool {
+    let countries = match (earlier.countries.is_empty(), later.countries.is_empty()) {
+        (true, true) => true,
+        (false, false) => later.countries.iter().all(|it| earlier.countries.contains(it)),
+        _ => false,
+    };
+    let prefixes = match (earlier.prefixes.is_empty(), later.prefixes.is_empty()) {
+        (true, true) => true,
+        (false, false) => later.prefixes.iter().all(|it| earlier.prefixes.contains(it)),
+        _ => false,
+    };
+    countries && prefixes
+}

@@ -1,0 +1,213 @@
+//! `countersign simulate`: every kind of provider sends through it, and so do the vendors' own
+//! clients.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::recorder;
+use crate::world::{World, body, free_port};
+
+/// A simulator of our own, ended by its process id.
+pub(crate) struct Simulated {
+    pub(crate) url: String,
+    client: reqwest::Client,
+    child: Child,
+}
+
+impl Simulated {
+    /// Starts one on this port with these arguments.
+    pub(crate) async fn start(port: u16, arguments: &[&str]) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let listen = format!("127.0.0.1:{port}");
+        command.args(["simulate", "--listen", &listen]).args(arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let simulated = Self { url: format!("http://{listen}"), client, child };
+        for _ in 0..1000 {
+            if simulated.client.get(format!("{}/dev/messages", simulated.url)).send().await.is_ok()
+            {
+                return simulated;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the simulator does not answer");
+    }
+
+    /// The newest message to a phone (E.164), as soon as there is one.
+    pub(crate) async fn message(&self, phone: &str) -> Value {
+        let url = format!("{}/dev/messages?phone={}", self.url, phone.replace('+', "%2B"));
+        for _ in 0..500 {
+            let found = body(self.client.get(&url).send().await.unwrap()).await;
+            if let Some(message) = found.as_array().and_then(|found| found.first()) {
+                return message.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no message for {phone}");
+    }
+
+    /// Puts a script in force.
+    pub(crate) async fn script(&self, script: &Value) -> StatusCode {
+        let url = format!("{}/dev/simulator", self.url);
+        self.client.put(url).json(script).send().await.unwrap().status()
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The `[[providers]]` tables that the command prints, each by itself, with its name.
+fn tables(port: u16) -> Vec<(String, String)> {
+    let printed = Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["simulate", "--print-config", "--listen", &format!("127.0.0.1:{port}")])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let tables = printed.split("[[providers]]").skip(1);
+    let name = |table: &str| table.split('"').nth(1).unwrap().to_owned();
+    tables.map(|table| (name(table), format!("[[providers]]{table}"))).collect()
+}
+
+/// From a start to the receipt in the timeline, through one provider.
+async fn carried(name: &str, table: &str, port: u16, number: usize) {
+    let config = recorder::config(&[table.to_owned()]);
+    let world = World::start(&config).await;
+    let addresses = world.command(&["keys", "--config", "countersign.toml", "receipts"]).output();
+    let addresses = String::from_utf8(addresses.unwrap().stdout).unwrap();
+    let push = format!("{name}={}", addresses.trim());
+    let pushes = ["vonage", "webhook"].contains(&name);
+    let arguments = if pushes { vec!["--push", push.as_str()] } else { Vec::new() };
+    let simulated = Simulated::start(port, &arguments).await;
+
+    let phone = format!("+861380013{number:04}");
+    let started = world.start_verification(&phone).await;
+    let id = started["id"].as_str().unwrap();
+    let message = simulated.message(&phone).await;
+    let kind = name.split('-').next().unwrap();
+    assert_eq!(message["provider"], kind, "{name}");
+    assert!(message["text"].as_str().unwrap().contains(message["code"].as_str().unwrap()));
+    let path = format!("/v1/verifications/{id}/check");
+    let check = world.post("sk_shop_secret", &path, &json!({"code": message["code"]}));
+    let checked = check.send().await.unwrap();
+    assert_eq!(checked.status(), StatusCode::OK, "{name}: {message}");
+    if ["twilio-verify", "aws", "aws-sns"].contains(&name) {
+        return; // no receipts there
+    }
+    for _ in 0..300 {
+        let events = recorder::timeline(&world, id).await;
+        if events.iter().any(|event| event["event"] == "message_delivered") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{name}: no receipt: {:?}\n{}", recorder::timeline(&world, id).await, world.log());
+}
+
+#[tokio::test]
+async fn every_kind_of_provider_carries_a_message_through_the_simulator() {
+    let names: Vec<_> = tables(1).into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "yuntongxun",
+        "aliyun",
+        "tencent",
+        "twilio",
+        "twilio-verify",
+        "vonage",
+        "aws",
+        "aws-sns",
+        "webhook",
+    ];
+    assert_eq!(names, expected);
+    let mut all = tokio::task::JoinSet::new();
+    for (number, name) in names.into_iter().enumerate() {
+        let port = free_port();
+        let (_, table) = tables(port).into_iter().find(|(known, _)| *known == name).unwrap();
+        all.spawn(async move { carried(&name, &table, port, number).await });
+    }
+    while let Some(ended) = all.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_script_makes_the_simulator_refuse_fall_silent_or_break_off() {
+    let port = free_port();
+    let simulated = Simulated::start(port, &["--no-number-limits"]).await;
+    let (_, table) = tables(port).remove(0);
+    let world = World::start(&recorder::config(&[table])).await;
+    let send_test = |phone: &str| {
+        let arguments = ["send-test", "--config", "countersign.toml", "--to", phone];
+        let told = world.command(&arguments).output().unwrap();
+        String::from_utf8(told.stdout).unwrap()
+    };
+    for (script, told) in [
+        (json!({"answer": "refuse", "code": "160038"}), "rate_limited_number"),
+        (json!({"answer": "refuse", "code": "111142"}), "balance_exhausted"),
+        (json!({"answer": "close"}), "broken-off"),
+        (json!({"answer": "half_open", "delivers": true}), "timeout"),
+        (json!({"answer": "silence"}), "timeout"),
+        (json!({"answer": "error"}), "http-500"),
+        (json!({"latency_ms": 200}), "accepted"),
+    ] {
+        assert_eq!(simulated.script(&script).await, StatusCode::OK, "{script}");
+        let said = send_test("+8613800138000");
+        assert!(said.contains(told), "{script}: {said}");
+    }
+    let wrong = json!({"answer": "refuse"});
+    assert_eq!(simulated.script(&wrong).await, StatusCode::UNPROCESSABLE_ENTITY, "no code");
+    let page = simulated.client.get(format!("{}/dev/", simulated.url)).send().await.unwrap();
+    assert!(page.text().await.unwrap().contains("inbox.js"));
+}
+
+/// A Python with the vendors' own clients, made once for each list of versions.
+fn sdks() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let wanted = root.join("tests/it/sdks/requirements.txt");
+    let (folder, list) = (root.join("target/tools/sdks"), std::fs::read(&wanted).unwrap());
+    let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == list) {
+        return python;
+    }
+    let run = |what: &str, command: &mut Command| {
+        let ended = command.output().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.success(), "{what} (is PyPI reachable?): {said}");
+    };
+    run("python3 -m venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+    run(
+        "pip install of the vendors' clients",
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(&wanted),
+    );
+    std::fs::write(&stamp, list).unwrap();
+    python
+}
+
+#[tokio::test]
+async fn the_vendors_own_clients_send_through_the_simulator() {
+    let python = tokio::task::spawn_blocking(sdks).await.unwrap();
+    let simulated = Simulated::start(free_port(), &[]).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sdks/send.py");
+    let mut command = tokio::process::Command::new(python);
+    let ran = command.arg(script).arg(&simulated.url).output().await.unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    let lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<_> = lines.collect();
+    let codes: Vec<_> = told.iter().map(|line| line["code"].as_str().unwrap_or("-")).collect();
+    assert_eq!(codes, ["OK", "Ok", "queued", "approved"], "{out}\n{err}");
+    for (number, provider) in ["aliyun", "tencent", "twilio", "twilio"].iter().enumerate() {
+        let message = simulated.message(&format!("+861380013800{number}")).await;
+        assert_eq!(message["provider"], **provider, "{message}");
+        assert_eq!(message["code"], "482913", "{message}");
+    }
+}
