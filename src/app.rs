@@ -69,7 +69,8 @@ impl App {
             config.policy.clone(),
             &config.public_url,
             sender,
-        );
+        )
+        .with_exempt(config.exempt.clone());
         let dispatcher =
             Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
                 .with_last_line(config.last_line.clone());
