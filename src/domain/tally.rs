@@ -28,12 +28,11 @@ struct Place {
 
 impl Place {
     fn roll(&mut self, period: u32) {
-        match period.wrapping_sub(self.period) {
-            0 => return,
-            1 => self.before = self.running,
-            _ => self.before = 0,
+        // Requests are counted in another order than they looked at the clock: never backwards.
+        if period > self.period {
+            self.before = if period == self.period + 1 { self.running } else { 0 };
+            (self.period, self.running) = (period, 0);
         }
-        (self.period, self.running) = (period, 0);
     }
 
     /// The count, so far into the running period.
@@ -119,9 +118,9 @@ fn into(now: Millis) -> Millis {
     now.rem_euclid(PERIOD)
 }
 
-/// The number of a period; it wraps after some ten thousand years.
+/// The number of a period.
 fn period(now: Millis) -> u32 {
-    u32::try_from(now.div_euclid(PERIOD).rem_euclid(1 << 32)).expect("it was cut to 32 bits")
+    u32::try_from(now.div_euclid(PERIOD).max(0)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -141,10 +140,12 @@ mod tests {
         }
         assert_eq!(tally.count(7, NOW + PERIOD - 1), 100);
         assert_eq!(tally.count(7, NOW + PERIOD + PERIOD / 2), 50);
-        assert_eq!(tally.count(7, NOW + 2 * PERIOD), 0);
         assert_eq!(tally.count(8, NOW), 0, "another name");
         tally.take_back(7, NOW + PERIOD);
         assert_eq!(tally.count(7, NOW + PERIOD), 99);
+        assert_eq!(tally.add(7, NOW + PERIOD - 1), 1, "who looked at the clock before is counted");
+        assert_eq!(tally.count(7, NOW + PERIOD), 100);
+        assert_eq!(tally.count(7, NOW + 3 * PERIOD), 0);
     }
 
     #[test]

@@ -12,13 +12,13 @@ use crate::hostile::escaped;
 use crate::world::{USUAL, World, body, free_port, mobile};
 
 const SERIES: u32 = 320;
-const ENTER: &str = "\u{e007}";
+pub(crate) const ENTER: &str = "\u{e007}";
 const TAB: &str = "\u{e004}";
 /// How the protocol names an element in its answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A browser of our own, with a fresh profile.
-struct Browser {
+pub(crate) struct Browser {
     driver: Child,
     port: u16,
     session: String,
@@ -27,7 +27,7 @@ struct Browser {
 }
 
 impl Browser {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let (port, profile) = (free_port(), tempfile::tempdir().unwrap());
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
@@ -84,17 +84,17 @@ impl Browser {
         answer["value"].take()
     }
 
-    async fn go(&self, url: &str) {
+    pub(crate) async fn go(&self, url: &str) {
         self.command(Method::POST, "url", json!({"url": url})).await;
     }
 
     /// What a script returns.
-    async fn run(&self, script: &str) -> Value {
+    pub(crate) async fn run(&self, script: &str) -> Value {
         self.command(Method::POST, "execute/sync", json!({"script": script, "args": []})).await
     }
 
     /// Waits until an expression is true.
-    async fn wait(&self, expression: &str) {
+    pub(crate) async fn wait(&self, expression: &str) {
         for _ in 0..400 {
             if self.run(&format!("return Boolean({expression})")).await == true {
                 return;
@@ -122,7 +122,7 @@ impl Browser {
     }
 
     /// Presses keys, wherever the focus is.
-    async fn press(&self, keys: &str) {
+    pub(crate) async fn press(&self, keys: &str) {
         let downs = keys.chars().flat_map(|key| {
             let key = key.to_string();
             [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]
@@ -165,7 +165,7 @@ impl Browser {
         std::fs::write(path, shot).unwrap();
     }
 
-    async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let url = format!("http://127.0.0.1:{}/session/{}", self.port, self.session);
         self.client.delete(url).send().await.unwrap();
     }
