@@ -264,6 +264,30 @@ async fn a_person_proves_a_phone_with_the_keyboard_alone_and_in_chinese() {
 }
 
 #[tokio::test]
+async fn a_person_who_reads_no_picture_lets_the_device_work_with_the_keyboard_alone() {
+    let (world, browser) = (World::start(USUAL).await, Browser::open().await);
+    let phone = mobile(SERIES, 3);
+    browser.go(&world.url("/")).await;
+    browser.picture(&world, "").await;
+    browser.focused("phone").await;
+    browser.press(&format!("{phone}{TAB}{TAB}{TAB}{TAB}")).await;
+    browser.focused("work").await;
+    // What a screen reader says of it: its name, and what happens instead.
+    let described =
+        "document.getElementById(document.activeElement.getAttribute('aria-describedby'))";
+    assert_eq!(
+        browser.run(&format!("return {described}.textContent")).await,
+        "Your device works for about a second instead."
+    );
+    browser.press(ENTER).await;
+    browser.focused("code").await;
+    let code = world.code(&format!("+86{phone}")).await;
+    browser.press(&format!("{code}{ENTER}")).await;
+    browser.wait("document.getElementById('signature').dataset.verdict === 'valid'").await;
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn what_a_page_shows_is_never_run() {
     let (world, browser) = (World::start(USUAL).await, Browser::open().await);
     let script = "<img src=x onerror=document.title='run'><script>document.title='run'</script>";
