@@ -17,7 +17,7 @@ const COUNTERS: [(&str, &str); 9] = [
     ("countersign_challenges_total", "Challenges minted (native) or pictures shown (seed's door)"),
     (
         "countersign_challenge_steps_total",
-        "What the ladder asked for, by step (allow, work, picture_1 to picture_3, refuse) and reason",
+        "What the ladder asked for, by step (allow, work, picture_1 to _3, refuse) and reason",
     ),
     ("countersign_starts_total", "Starts, by outcome: ok, or the reason of the refusal"),
     ("countersign_resends_total", "Resends, by outcome"),

@@ -48,9 +48,7 @@ pub(super) fn demand(tenant: &TypedTenant, at: &str, check: &mut Check<'_>) -> D
         "never" => {
             check(
                 tenant.publishable_key.is_none(),
-                format!(
-                    "{at}.challenge: \"never\" is for servers; without a publishable_key it may stand"
-                ),
+                format!("{at}.challenge: \"never\" is for servers: leave publishable_key out"),
             );
             Demand::Never
         }

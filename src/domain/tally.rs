@@ -17,7 +17,7 @@ const WAYS: usize = 8;
 
 const _: () = assert!(SETS.is_power_of_two(), "a name's low bits choose its set");
 
-/// A name and its counts. All zeros is a place that nobody took: untouched memory costs nothing.
+/// A name and its counts.
 #[derive(Clone, Copy, Default)]
 struct Place {
     name: u64,
@@ -43,13 +43,10 @@ impl Place {
 }
 
 /// Counts by name. A name is a keyed hash, so that nobody chooses whose place is taken.
+///
+/// The places are made with the first count: who counts nothing holds nothing.
+#[derive(Default)]
 pub struct Tally(Vec<Place>);
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self(vec![Place::default(); PLACES])
-    }
-}
 
 impl Tally {
     /// How much was counted of late.
@@ -91,6 +88,7 @@ impl Tally {
     }
 
     fn set(&mut self, name: u64, now: Millis) -> &mut [Place] {
+        self.0.resize(PLACES, Place::default());
         let first = usize::try_from(name % SETS as u64).expect("there are few sets") * WAYS;
         let set = &mut self.0[first..first + WAYS];
         set.iter_mut().for_each(|place| place.roll(period(now)));
@@ -98,6 +96,9 @@ impl Tally {
     }
 
     fn place(&mut self, name: u64, now: Millis) -> Option<&mut Place> {
+        if self.0.is_empty() {
+            return None;
+        }
         self.set(name, now).iter_mut().find(|place| place.name == name)
     }
 

@@ -190,7 +190,7 @@ pub(super) struct Look {
 /// A challenge's picture: the same one every time. Needs no key: an `img` element sends none.
 #[utoipa::path(get, path = "/v1/challenges/{id}/image",
     params(("id" = String, Path, description = "The challenge's id"),
-        ("caption" = Option<String>, Query, description = "`zh` or `en`: how it is read, below it")),
+        ("caption" = Option<String>, Query, description = "`zh` or `en`: a line below it")),
     responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 404)))]
 pub(super) async fn image(
     State(doors): State<Doors>,
@@ -233,6 +233,8 @@ pub(super) fn answered(
         (Demand::WhenRisky, _) => match doors.verifier.ask_waiver(address, hint) {
             Ok(Ok(waived)) => Ok(Some(waived)),
             Ok(Err(wanted)) => {
+                let works = caller.tenant.challenge_kinds.contains(&Offer::Work);
+                let wanted = if works { wanted } else { Wish::Image };
                 Err(Problem::of(Kind::ChallengeRequired).with("kind", json!(wanted.as_str())))
             }
             Err(refusal) => Err(Problem::refused(&refusal, doors.verifier.clock())),

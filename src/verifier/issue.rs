@@ -9,8 +9,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::letter::Letter;
 use super::records::{self, Address, PhoneName, Remembered, RememberedStage};
 use super::{Answered, Asker, Handoff, Refusal, StartRequest, Verifier, View};
 use crate::chance::Chance;
@@ -26,24 +25,6 @@ use crate::domain::standing::Standing;
 use crate::domain::verification::{LiveCode, Passage, Sent, Stage, Verification};
 use crate::keys::{Ring, Use};
 use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
-
-/// What a delivery carries under its seal.
-#[derive(Serialize, Deserialize)]
-pub struct Letter {
-    /// The number, E.164.
-    pub phone: String,
-    /// The code.
-    pub code: String,
-    /// The code's life, in whole minutes.
-    pub minutes: u32,
-    /// The language.
-    pub locale: String,
-}
-
-impl Letter {
-    /// What letters are sealed for.
-    pub const PURPOSE: &'static [u8] = b"letter";
-}
 
 /// The verb.
 struct Issue {

@@ -5,6 +5,7 @@ mod challenge;
 mod check;
 mod crowd;
 mod issue;
+mod letter;
 mod look;
 pub mod records;
 
@@ -20,7 +21,7 @@ use tokio::sync::mpsc;
 
 pub use challenge::{Answered, Ask, Given, Minting, Reply, Work};
 pub use check::{Approval, Checked, Target};
-pub use issue::Letter;
+pub use letter::Letter;
 pub use look::{Event, Look};
 
 use crowd::Crowd;

@@ -188,7 +188,7 @@ async fn a_tenant_that_asks_when_risky_lets_calm_starts_through() {
     for (number, key) in [(20, "pk_club_public"), (21, "sk_club_secret"), (22, "pk_club_public")] {
         assert_eq!(start(&world, key, &phone(number)).await.status(), StatusCode::CREATED);
     }
-    // The third asked before it was on the second step: an eighth of the limit is two.
+    // Two of a browser's were counted, an eighth of the limit: now a machine has to work.
     let problem =
         refused(start(&world, "pk_club_public", &phone(23)).await, 403, "challenge-required");
     assert_eq!(problem.await["kind"], "proof-of-work");

@@ -314,3 +314,30 @@ async fn the_ladder_asks_for_more_and_the_timeline_says_why() {
     let look = world.verifier.timeline("shop", plain.id).await.unwrap().unwrap();
     assert_eq!(look.events[0].event, "started", "a server's start meets no challenge");
 }
+
+#[tokio::test]
+async fn judging_work_costs_little_beside_doing_it() {
+    let world = world();
+    let minting = mint(&world, Kind::Work(Version::Two), None, Some(HOME));
+    let payload = answer(&world, &minting);
+    let reply = Reply { tenant: "shop", id: None, purpose: "login", address: address(HOME) };
+    let rounds = std::num::NonZeroU32::new(1000).unwrap();
+    // The least of several runs each: others use this machine, too.
+    let least = |times: u32, work: &dyn Fn()| {
+        let runs = (0..7).map(|_| {
+            let began = std::time::Instant::now();
+            (0..times).for_each(|_| work());
+            began.elapsed() / times
+        });
+        runs.min().unwrap()
+    };
+    let judged = least(200, &|| {
+        let answered = world.verifier.answered(&reply, payload.clone());
+        assert!(matches!(answered, Answered::Minted { given: Given::Work(_, true), .. }));
+    });
+    let derived = least(20, &|| {
+        std::hint::black_box(altcha::derive(rounds, &[1; 16], &[2; 16], 3));
+    });
+    println!("judging a solution takes {judged:?}, one derivation of 1000 rounds {derived:?}");
+    assert!(judged * 2 < derived, "{judged:?} of {derived:?}");
+}
