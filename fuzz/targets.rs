@@ -11,13 +11,17 @@ use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use countersign::chance::SeededChance;
 use countersign::clock::Clock;
 use countersign::config::Config;
 use countersign::domain::id::{DeliveryId, VerificationId};
+use countersign::domain::minted::{Kind as Wish, Version};
 use countersign::domain::phone::{Phone, PhoneRules, Region};
 use countersign::domain::policy::Policy;
-use countersign::http::auth::{Tenant, Tenants};
+use countersign::domain::risk::Hint;
+use countersign::http::auth::{Demand, Offer, Tenant, Tenants};
 use countersign::http::client_ip::{Peer, TrustedProxies};
 use countersign::http::{Codes, Dev, Doors, Inner, SeedSettings, Settings, router};
 use countersign::keys::{self, Keys};
@@ -26,7 +30,7 @@ use countersign::providers::simulated::Simulator;
 use countersign::providers::{Provider, Providers, Pushed, transport};
 use countersign::store::Store;
 use countersign::store::memory::MemoryStore;
-use countersign::verifier::Verifier;
+use countersign::verifier::{Answered, Ask, Given, Reply, Verifier};
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -90,13 +94,16 @@ pub fn id(input: &[u8]) {
     }
 }
 
-/// The sealed name of a challenge: only the one that was minted opens, whatever is done to it.
+/// The sealed name of a challenge: only the one that was minted opens, whatever is done to it;
+/// and what comes as a solution is judged right only if it is one.
 pub fn challenge(input: &[u8]) {
     let (verifier, _) = empty();
-    assert!(verifier.open_challenge(TENANT, text(input)).is_none(), "a forgery was opened");
     let minted = verifier.mint_challenge(TENANT).id;
-    assert!(verifier.open_challenge(TENANT, &minted).is_some());
-    assert!(verifier.open_challenge("bank", &minted).is_none(), "another tenant's was opened");
+    let open = |id: &str| verifier.open_challenge(id);
+    assert!(open(text(input)).is_none(), "a forgery was opened");
+    assert!(open(&format!("{TENANT}~{}", text(input))).is_none(), "a forgery was opened");
+    assert!(open(&minted).is_some());
+    assert!(open(&minted.replace(TENANT, "bank")).is_none(), "another tenant's was opened");
     let mut bent = minted.clone().into_bytes();
     for (byte, change) in bent.iter_mut().zip(input) {
         *byte = byte.wrapping_add(*change) & 0x7f;
@@ -104,7 +111,19 @@ pub fn challenge(input: &[u8]) {
     let bent = String::from_utf8(bent).expect("it is ASCII");
     let longer = format!("{minted}{}", text(input));
     for other in [bent, longer].iter().filter(|other| **other != minted) {
-        assert!(verifier.open_challenge(TENANT, other).is_none(), "{other} was opened");
+        assert!(open(other).is_none(), "{other} was opened");
+    }
+    let wish = Wish::Work(Version::Two);
+    let asked = Ask { tenant: TENANT, purpose: None, address: None, hint: Hint::Low, wish };
+    let work = verifier.ask_challenge(&asked).expect("nobody asked before").id;
+    for id in [Some(work.as_str()), None] {
+        let reply = Reply { tenant: TENANT, id, purpose: "login", address: None };
+        for answer in [text(input).to_owned(), STANDARD.encode(input)] {
+            let Answered::Minted { given, .. } = verifier.answered(&reply, answer) else {
+                continue;
+            };
+            assert!(!matches!(given, Given::Work(_, true)), "work was done without work");
+        }
     }
 }
 
@@ -307,7 +326,8 @@ fn doors() -> Doors {
         purposes: vec!["login".to_owned()],
         id: TENANT.to_owned(),
         origins: vec![said("https://shop.example")],
-        challenge_always: false,
+        challenge: Demand::Browsers,
+        challenge_kinds: vec![Offer::Image, Offer::Work],
     };
     let mut tenants = Tenants::default();
     assert!(tenants.add(shop, SECRET_KEY, Some("pk_shop_public")));

@@ -70,7 +70,8 @@ impl App {
             config.policy.clone(),
             &config.public_url,
             sender,
-        );
+        )
+        .with_exempt(config.exempt.clone());
         let routes = config.routes.clone();
         let router = Arc::new(Router::new(Arc::clone(&providers), routes, clock.clone()));
         let verifier = verifier.with_router(Arc::clone(&router));

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::chance::{Chance, OsChance};
 use crate::config::{Config, ProviderConfig, TenantConfig};
-use crate::http::auth::Tenant;
+use crate::http::auth::{Demand, Offer, Tenant};
 use crate::{http, message, telemetry};
 
 /// The file that is read where none is named.
@@ -200,7 +200,8 @@ fn demo_tenant() -> TenantConfig {
         tenant: Tenant {
             id: "demo".to_owned(),
             origins: vec![],
-            challenge_always: false,
+            challenge: Demand::Browsers,
+            challenge_kinds: vec![Offer::Image, Offer::Work],
             purposes: vec!["login".to_owned()],
         },
         secret_key: "sk_dev_demo".to_owned().into(),

@@ -4,6 +4,7 @@
 //! variables on top of that. Every mistake is told with the key it was made at and what to write
 //! instead; all that can be found at once are found at once.
 
+mod challenge;
 mod layers;
 mod providers;
 mod routes;
@@ -50,6 +51,8 @@ pub struct Config {
     pub phones: PhoneRules,
     /// The numbers in force.
     pub policy: Policy,
+    /// Networks whose challenges are not counted.
+    pub exempt: Vec<ipnet::IpNet>,
     /// What stands in the last line of texts.
     pub last_line: LastLine,
     /// The seed's door: its tenant and codes.
@@ -136,10 +139,13 @@ impl Config {
         let proxies: Vec<_> = typed
             .trusted_proxies
             .iter()
-            .filter_map(|text| network(text).map_err(|mistake| check(false, mistake)).ok())
+            .filter_map(|text| {
+                network("trusted_proxies", text).map_err(|mistake| check(false, mistake)).ok()
+            })
             .collect();
         let phones = phones(&typed, &mut check);
-        let policy = policy(&typed, &mut check);
+        let (challenges, exempt) = challenge::resolve(&typed.challenge, &mut check);
+        let policy = Policy { challenges, ..policy(&typed, &mut check) };
         let store = store::resolve(&typed.store, &policy, &mut check);
         let last_line = last_line(&typed.message, &policy, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
@@ -158,6 +164,7 @@ impl Config {
             dev: typed.dev.enabled,
             phones,
             policy,
+            exempt,
             last_line,
             seed: typed.seed_api.enabled.then_some((seed_tenant, typed.seed_api.codes)),
             log_json: typed.log.format == "json",
@@ -178,11 +185,11 @@ fn key_path(given: &str, store: &str) -> PathBuf {
 
 type Check<'a> = dyn FnMut(bool, String) + 'a;
 
-fn network(text: &str) -> Result<ipnet::IpNet, String> {
+fn network(key: &str, text: &str) -> Result<ipnet::IpNet, String> {
     let single = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
     text.parse()
         .or_else(|_| single())
-        .map_err(|_| format!("trusted_proxies: \"{text}\" is not a network such as 10.0.0.0/8"))
+        .map_err(|_| format!("{key}: \"{text}\" is not a network such as 10.0.0.0/8"))
 }
 
 fn phones(typed: &Typed, check: &mut Check<'_>) -> PhoneRules {
@@ -225,6 +232,7 @@ fn policy(typed: &Typed, check: &mut Check<'_>) -> Policy {
         phone_per_hour: limits.phone_per_hour,
         phone_per_day: limits.phone_per_day,
         address_per_hour: limits.address_per_hour,
+        ..Policy::default()
     }
 }
 
@@ -279,8 +287,8 @@ fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> 
             check(fits, format!("{at}.publishable_key: begins with pk_"));
             check(keys.insert(key.clone()), format!("{at}.publishable_key: is another's, too"));
         }
-        let known = ["browsers", "always"].contains(&tenant.challenge.as_str());
-        check(known, format!("{at}.challenge: \"browsers\" or \"always\""));
+        let demand = challenge::demand(&tenant, &at, check);
+        let challenge_kinds = challenge::kinds(&tenant.challenge_kinds, &at, check);
         for origin in &tenant.origins {
             let plain = origin.matches('/').count() == 2 && origin.contains("://");
             check(plain, format!("{at}.origins: \"{origin}\" is not like https://shop.example"));
@@ -291,7 +299,8 @@ fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> 
             tenant: Tenant {
                 id: tenant.id,
                 origins: tenant.origins,
-                challenge_always: tenant.challenge == "always",
+                challenge: demand,
+                challenge_kinds,
                 purposes: tenant.purposes,
             },
             secret_key: tenant.secret_key,

@@ -23,6 +23,9 @@ const STRINGS = {
     'picture.replaced': 'The picture had expired: here is another.',
     'send': 'Send code',
     'sending': 'Sending…',
+    'work': 'Send without the picture',
+    'work.hint': 'Your device works for about a second instead.',
+    'working': 'Your device is working…',
 
     'code': 'Code',
     'code.sent': 'The code is on its way to {phone}.',
@@ -76,6 +79,7 @@ const STRINGS = {
     'problem.unauthorized': 'This page’s key was not accepted. Reload the page; if that does not help, the key or its allowed origins need a look.',
     'problem.unavailable': 'The service cannot answer just now. Please try again in a moment.',
     'problem.offline': 'The server could not be reached. Please try again.',
+    'problem.no-work': 'This browser computes on pages with TLS only. Please use the picture.',
     'problem.unknown': 'Something went wrong.',
     'problem.demo-off': 'The demo needs the developer’s door: start the server with “countersign dev”.',
     'problem.expired': 'The code has expired. Please start over.',
@@ -94,6 +98,9 @@ const STRINGS = {
     'phone.hint': '带不带 +86 都可以。',
     'answer': '图形验证',
     'answer.hint': '不区分大小写。',
+    'work': '不看图片，直接发送',
+    'work.hint': '改由您的设备计算约一秒钟。',
+    'working': '设备正在计算…',
     'picture.new': '换一张',
     'picture.alt': '图形验证图片：一条线穿过其中几个字符。下面的说明告诉您输入哪些。',
     'picture.failed': '图片没有加载出来。',
@@ -153,6 +160,7 @@ const STRINGS = {
     'problem.unauthorized': '本页的密钥未被接受。请刷新页面；若仍不行，请检查密钥及其允许的来源。',
     'problem.unavailable': '服务暂时无法响应，请稍后再试。',
     'problem.offline': '连接不上服务器，请再试一次。',
+    'problem.no-work': '这个浏览器只能在 TLS 页面上计算，请改用图片。',
     'problem.unknown': '出了点问题。',
     'problem.demo-off': '演示页需要开发者入口：请用 “countersign dev” 启动服务。',
     'problem.expired': '验证码已过期，请重新开始。',
@@ -171,6 +179,7 @@ const WRONG_FIELD = {
   'challenge-required': 'answer',
   'challenge-wrong': 'answer',
   'challenge-expired': 'answer',
+  'no-work': 'answer',
   'wrong-code': 'code',
 };
 
@@ -437,6 +446,44 @@ async function submitPhone(event) {
   });
 }
 
+/** For whoever cannot read the picture, or does not want to: the device works instead. */
+async function submitWork() {
+  const phone = element('phone').value.trim();
+  if (!phone) return missing('phone');
+
+  await busily('work', 'working', async () => {
+    try {
+      state.demo ??= await demo();
+      const { id, kind, altcha } = await call('POST', '/v1/challenges', { body: { kind: 'proof-of-work' } });
+      // Somebody here has asked too much of late: a picture, all the same.
+      if (kind !== 'proof-of-work') throw new Refusal('challenge-required');
+      const challenge = { id, answer: await solved(altcha) };
+      state.verification = await callOnce('/v1/verifications', { phone, challenge, locale: LOCALES[state.language] });
+      go('code');
+    } catch (refusal) {
+      await phoneRefused(refusal);
+    }
+  });
+}
+
+const unhexed = (text) => Uint8Array.from(text.match(/../g), (pair) => parseInt(pair, 16));
+const hexed = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+/** Tries one counter after the other until the key begins as it should: ALTCHA's version 2, and its payload. */
+async function solved(challenge) {
+  if (!crypto.subtle) throw new Refusal('no-work');
+  const { nonce, salt, cost, keyLength, keyPrefix } = challenge.parameters;
+  const derivation = { name: 'PBKDF2', hash: 'SHA-256', salt: unhexed(salt), iterations: cost };
+  const password = new Uint8Array([...unhexed(nonce), 0, 0, 0, 0]);
+  const view = new DataView(password.buffer);
+  for (let counter = 0; ; counter += 1) {
+    view.setUint32(password.length - 4, counter);
+    const key = await crypto.subtle.importKey('raw', password, 'PBKDF2', false, ['deriveBits']);
+    const derivedKey = hexed(new Uint8Array(await crypto.subtle.deriveBits(derivation, key, keyLength * 8)));
+    if (derivedKey.startsWith(keyPrefix)) return btoa(JSON.stringify({ challenge, solution: { counter, derivedKey } }));
+  }
+}
+
 async function phoneRefused(refusal) {
   const wrong = WRONG_FIELD[refusal.kind] ?? fieldOf(refusal.problem);
   complain(refusal);
@@ -686,6 +733,7 @@ function drawWords() {
 
   put('instruction', state.challenge?.instruction[state.language] ?? '');
   drawBusy('send', 'sending');
+  drawBusy('work', 'working');
   drawBusy('check', 'checking');
 }
 
@@ -796,6 +844,7 @@ function begin() {
   element('language').addEventListener('click', changeLanguage);
   element('new-picture').addEventListener('click', wishPicture);
   element('form-phone').addEventListener('submit', submitPhone);
+  element('work').addEventListener('click', submitWork);
   element('form-code').addEventListener('submit', submitCode);
   element('resend').addEventListener('click', resend);
   element('start-over').addEventListener('click', startOver);

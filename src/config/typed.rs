@@ -18,6 +18,7 @@ pub(super) struct Typed {
     pub(super) phone: Phone,
     pub(super) code: Code,
     pub(super) limits: Limits,
+    pub(super) challenge: Challenge,
     pub(super) message: Message,
     pub(super) seed_api: SeedApi,
     pub(super) log: Log,
@@ -96,6 +97,18 @@ pub(super) struct Limits {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Challenge {
+    pub(super) work_cost: u32,
+    pub(super) work_tries: u32,
+    pub(super) altcha_v1: bool,
+    pub(super) asked_per_10_minutes: u32,
+    pub(super) network_asked_per_10_minutes: u32,
+    pub(super) wrong_per_10_minutes: u32,
+    pub(super) exempt: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Message {
     pub(super) web_otp_host: String,
     pub(super) android_app_hash: String,
@@ -127,8 +140,14 @@ pub(super) struct TypedTenant {
     pub(super) origins: Vec<String>,
     #[serde(default = "browsers")]
     pub(super) challenge: String,
+    #[serde(default = "kinds")]
+    pub(super) challenge_kinds: Vec<String>,
     #[serde(default = "login")]
     pub(super) purposes: Vec<String>,
+}
+
+fn kinds() -> Vec<String> {
+    vec!["image".to_owned(), "proof-of-work".to_owned()]
 }
 
 fn login() -> Vec<String> {

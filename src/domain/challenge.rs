@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::captcha::{ALPHABET, LENGTH, Language, Level, Rule, Style};
 use crate::clock::{DAY, Millis, SECOND};
+use crate::domain::minted::Minted;
 
 /// One window of the seed's pictures. A picture is good in its own window and the next, so it
 /// lives 150 to 300 seconds.
@@ -194,60 +195,10 @@ pub fn judge_named(
     (judged, Spent { through: window })
 }
 
-/// What a minted challenge carries under its seal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Minted {
-    /// Its unguessable part.
-    pub nonce: [u8; 16],
-    /// When it ends.
-    pub expires_at: Millis,
-}
-
-impl Minted {
-    /// The bytes to seal.
-    pub fn to_bytes(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
-        bytes[..8].copy_from_slice(&self.expires_at.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.nonce);
-        bytes
-    }
-
-    /// Takes the bytes back out of the seal.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (expires_at, nonce) = bytes.split_first_chunk::<8>()?;
-        let nonce = <[u8; 16]>::try_from(nonce).ok()?;
-        Some(Self { nonce, expires_at: Millis::from_be_bytes(*expires_at) })
-    }
-
-    /// The key of its record once it is spent: beginning with the end, so that those which end
-    /// together lie together.
-    pub fn record_name(&self) -> [u8; 24] {
-        self.to_bytes()
-    }
-}
-
-/// Judges an answer to a minted challenge.
-pub fn judge_minted(
-    answer: &str,
-    minted: &Minted,
-    spent: bool,
-    now: Millis,
-    pictures: &[Picture],
-) -> Judged {
-    // A challenge from the future was minted before a clock was set back: it does not live longer.
-    let alive = now < minted.expires_at && minted.expires_at <= now + TTL + SECOND;
-    if spent || !alive {
-        Judged::Expired
-    } else if pictures.iter().any(|picture| picture.answered_by(answer)) {
-        Judged::Right
-    } else {
-        Judged::Wrong
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::minted::Kind;
 
     fn key() -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, &[1; 32])
@@ -269,7 +220,7 @@ mod tests {
     fn a_picture_is_the_same_twice_and_differs_by_name_window_tenant_and_kind() {
         assert_eq!(picture(7), picture(7));
         let derive = |subject| Picture::derive(&key(), &subject, Level::Plain);
-        let minted = Minted { nonce: [0; 16], expires_at: TTL };
+        let minted = Minted::free(Kind::Image, [0; 16], TTL);
         let others = [
             picture(8),
             derive(Subject::Named { tenant: "shop", name: "u-2", window: 7 }),
@@ -355,22 +306,5 @@ mod tests {
         for text in ["", "a/b", "a b", "a\0", "é", "../x", "a:b", &"x".repeat(65)] {
             assert!(!is_name(text), "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_minted_challenge_ends_and_is_judged_once() {
-        let minted = Minted { nonce: [3; 16], expires_at: TTL };
-        assert!(Minted::from_bytes(&minted.to_bytes()) == Some(minted));
-        let shown = [Picture::derive(&key(), &Subject::Minted(&minted), Level::Plain)];
-        let judge = |answer: &str, spent, now| judge_minted(answer, &minted, spent, now, &shown);
-        assert_eq!(judge(&shown[0].text, false, TTL - 1), Judged::Right);
-        assert_eq!(judge(&shown[0].text, false, TTL), Judged::Expired);
-        assert_eq!(judge(&shown[0].text, true, 1), Judged::Expired);
-        assert_eq!(
-            judge(&shown[0].text, false, -2 * SECOND),
-            Judged::Expired,
-            "minted in the future"
-        );
-        assert_eq!(judge("", false, 1), Judged::Wrong);
     }
 }

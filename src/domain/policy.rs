@@ -1,8 +1,11 @@
 //! Every number of the product, with its bounds. What the configuration may change is in
 //! [`Policy`]; what it may not is a constant, and relations between constants are checked here.
 
+use std::num::NonZeroU32;
+
 use crate::clock::{DAY, HOUR, MINUTE, Millis, SECOND};
 use crate::domain::limit::Rule;
+use crate::domain::risk::Counts;
 
 /// The shortest and the longest life of a code, in seconds (NIST SP 800-63B: at most 10 minutes).
 pub const CODE_TTL_SECONDS: std::ops::RangeInclusive<u32> = 60..=600;
@@ -78,6 +81,40 @@ pub struct Policy {
     pub phone_per_day: u32,
     /// Messages asked for from one address in any hour.
     pub address_per_hour: u32,
+    /// Challenges.
+    pub challenges: Challenges,
+}
+
+/// What challenges ask for, and where they end.
+#[derive(Clone, Debug)]
+pub struct Challenges {
+    /// Rounds of one derivation of a proof of work.
+    pub work_cost: NonZeroU32,
+    /// The most tries that a proof of work takes; half as many in the mean.
+    pub work_tries: u32,
+    /// Whether puzzles of ALTCHA's version 1 are made for who asks.
+    pub altcha_v1: bool,
+    /// Where an address, and its network, are refused.
+    pub limits: Counts,
+}
+
+/// Tries of a proof of work of version 1, each one hash: as long for a browser as the usual
+/// version 2, and nothing for a native program.
+pub const WORK_TRIES_V1: u32 = 50_000;
+/// The fewest and the most rounds of one derivation: each puzzle costs the server one.
+pub const WORK_COST: std::ops::RangeInclusive<u32> = 100..=100_000;
+/// The fewest and the most tries.
+pub const WORK_TRIES: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+
+impl Default for Challenges {
+    fn default() -> Self {
+        Self {
+            work_cost: NonZeroU32::new(1000).expect("it is not zero"),
+            work_tries: 4000,
+            altcha_v1: false,
+            limits: Counts { wrong: 40, asked: 600, prefix: 6000 },
+        }
+    }
 }
 
 impl Default for Policy {
@@ -90,6 +127,7 @@ impl Default for Policy {
             phone_per_hour: 5,
             phone_per_day: 10,
             address_per_hour: 30,
+            challenges: Challenges::default(),
         }
     }
 }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Millis;
 use crate::domain::code::CodeDigest;
 use crate::domain::id::DeliveryId;
+use crate::domain::minted::Kind;
 use crate::domain::policy::{Policy, TIMELINE_KEPT};
+use crate::domain::risk::Reason;
 
 /// The record of a verification.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +36,57 @@ pub struct Verification {
     /// The guesses that were judged, oldest first.
     #[serde(default)]
     pub checks: Vec<Guessed>,
+    /// How it got past the challenge; nothing, where none stood in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passage: Option<Passage>,
+}
+
+/// How a start got past the challenge, and why this one was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passage {
+    /// How.
+    pub how: How,
+    /// Why this was asked for.
+    pub reason: Reason,
+}
+
+/// What was done for a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// Nothing: the ladder asked for nothing.
+    Waived,
+    /// A picture was read.
+    Image,
+    /// A machine worked.
+    Work,
+    /// Both.
+    WorkAndImage,
+}
+
+impl Passage {
+    /// By a challenge of this kind, or by none.
+    pub fn new(kind: Option<Kind>, reason: Reason) -> Self {
+        let how = match kind {
+            None => How::Waived,
+            Some(Kind::Image) => How::Image,
+            Some(Kind::Work(_) | Kind::Passed { image: false }) => How::Work,
+            Some(Kind::WorkThenImage(_) | Kind::Passed { image: true }) => How::WorkAndImage,
+        };
+        Self { how, reason }
+    }
+}
+
+impl How {
+    /// The word in timelines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waived => "none",
+            Self::Image => "image",
+            Self::Work => "proof-of-work",
+            Self::WorkAndImage => "proof-of-work-and-image",
+        }
+    }
 }
 
 /// Where a verification stands, and what may be used there.
@@ -283,6 +336,7 @@ mod tests {
             stage: Stage::Pending { expires_at: 5 * MINUTE, checks_left: 5 },
             messages: vec![],
             checks: vec![],
+            passage: None,
         }
     }
 

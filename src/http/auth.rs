@@ -1,6 +1,7 @@
 //! Who calls the native door: a tenant, with the key for servers or the key for browsers.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -20,11 +21,46 @@ pub struct Tenant {
     pub id: String,
     /// Origins whose pages may use the publishable key.
     pub origins: Vec<String>,
-    /// Whether servers need a challenge, too.
-    pub challenge_always: bool,
+    /// Who needs an answered challenge.
+    pub challenge: Demand,
+    /// The kinds that may be asked for; the first is meant where none is named.
+    pub challenge_kinds: Vec<Offer>,
     /// What its codes may be good for; the first is meant where a start names none. Each has
     /// guesses of its own, so a caller must not be able to make them up.
     pub purposes: Vec<String>,
+}
+
+/// Who needs an answered challenge for a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// Browsers, always; servers, never.
+    #[default]
+    Browsers,
+    /// Everybody, always.
+    Always,
+    /// Everybody whom the ladder asks.
+    WhenRisky,
+    /// Nobody: such a tenant has no key for browsers.
+    Never,
+}
+
+/// A kind of challenge that a caller may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// A picture.
+    Image,
+    /// Proof of work.
+    Work,
+}
+
+impl Offer {
+    /// The word on the wire and in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Work => "proof-of-work",
+        }
+    }
 }
 
 /// The tenants, by their keys' digests: looking a digest up tells nothing about the key.
@@ -77,9 +113,33 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether a start needs an answered challenge.
-    pub fn needs_challenge(&self) -> bool {
-        self.kind == KeyKind::Publishable || self.tenant.challenge_always
+    /// The person's address, where the request comes from there: an application's server has
+    /// one of its own.
+    pub(super) fn counted_address(
+        &self,
+        doors: &Doors,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Option<IpAddr> {
+        (self.kind == KeyKind::Publishable).then(|| doors.settings.proxies.client(peer, headers))
+    }
+
+    /// Who calls with this key, from a page that may.
+    pub(super) fn with_key(
+        key: Option<&str>,
+        headers: &HeaderMap,
+        doors: &Doors,
+    ) -> Result<Self, Problem> {
+        let caller = key.and_then(|key| doors.settings.tenants.find(key));
+        let caller = caller.ok_or_else(|| Problem::of(Kind::Unauthorized))?;
+        let origin = origin(headers);
+        let foreign = origin.filter(|origin| !is_own(origin, headers, doors));
+        let listed = |origin: &str| caller.tenant.origins.iter().any(|listed| listed == origin);
+        if caller.kind == KeyKind::Publishable && foreign.is_some_and(|origin| !listed(origin)) {
+            let detail = "this origin is not on the tenant's list (`origins`)";
+            return Err(Problem::of(Kind::Forbidden).detail(detail));
+        }
+        Ok(caller)
     }
 
     /// The caller, if it has the secret key.
@@ -102,16 +162,7 @@ impl FromRequestParts<Doors> for Caller {
             let (scheme, key) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
         });
-        let caller = key.and_then(|key| doors.settings.tenants.find(key));
-        let caller = caller.ok_or_else(|| Problem::of(Kind::Unauthorized))?;
-        let origin = origin(&parts.headers);
-        let foreign = origin.filter(|origin| !is_own(origin, &parts.headers, doors));
-        let listed = |origin: &str| caller.tenant.origins.iter().any(|listed| listed == origin);
-        if caller.kind == KeyKind::Publishable && foreign.is_some_and(|origin| !listed(origin)) {
-            let detail = "this origin is not on the tenant's list (`origins`)";
-            return Err(Problem::of(Kind::Forbidden).detail(detail));
-        }
-        Ok(caller)
+        Self::with_key(key, &parts.headers, doors)
     }
 }
 
@@ -145,7 +196,7 @@ pub(super) async fn cors(State(doors): State<Doors>, request: Request, next: Nex
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
                 "authorization, content-type, idempotency-key, x-request-id",
             ),
-            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id, retry-after"),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id, retry-after, x-altcha-config"),
             (header::ACCESS_CONTROL_MAX_AGE, "600"),
         ];
         for (name, value) in fixed {

@@ -65,8 +65,7 @@ pub(super) async fn minted_answer(
     State(doors): State<Doors>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let minted =
-        id.split_once('~').and_then(|(tenant, id)| doors.verifier.open_challenge(tenant, id));
+    let minted = doors.verifier.open_challenge(&id).filter(|minted| minted.kind.has_picture());
     let minted = minted.ok_or_else(|| Problem::of(Kind::NotFound))?;
     Ok(Json(json!({"answer": doors.verifier.minted_picture(&minted).text})))
 }

@@ -1,7 +1,9 @@
 //! The front doors. Every route is on this page; handlers translate, and hold no rule.
 
+mod altcha;
 pub mod auth;
 mod body;
+mod challenges;
 pub mod client_ip;
 mod dev;
 mod easel;
@@ -109,8 +111,10 @@ struct Document;
 /// The documented routes.
 fn documented() -> OpenApiRouter<Doors> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(native::create_challenge))
-        .routes(routes!(native::challenge_image))
+        .routes(routes!(challenges::create))
+        .routes(routes!(challenges::image))
+        .routes(routes!(altcha::challenge, altcha::challenge_by_post))
+        .routes(routes!(altcha::verify))
         .routes(routes!(native::start))
         .routes(routes!(native::look, native::cancel))
         .routes(routes!(native::resend))

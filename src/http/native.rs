@@ -9,22 +9,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::auth::{Caller, KeyKind};
+use super::auth::Caller;
 use super::body::JsonBody;
+use super::challenges::{ChallengeAnswer, Risk, answered};
 use super::client_ip::Peer;
 use super::problem::{Kind, Problem};
 use super::{Doors, body};
-use crate::captcha::Language;
 use crate::clock::Clock;
-use crate::domain::challenge::Picture;
 use crate::domain::code::Code;
 use crate::domain::id::VerificationId;
 use crate::domain::phone::{Phone, PhoneError};
 use crate::message;
 use crate::signer::{self, JwkSet};
-use crate::verifier::{
-    Answered, Asker, Checked, Event, Idempotency, StartRequest, Target, Verifier, View,
-};
+use crate::verifier::{Asker, Checked, Event, Idempotency, StartRequest, Target, View};
 
 /// A problem (RFC 9457).
 #[derive(Serialize, ToSchema)]
@@ -46,30 +43,8 @@ pub(super) struct ProblemBody {
     key: Option<String>,
     /// The purposes that may be asked for, after another one.
     purposes: Option<Vec<String>>,
-}
-
-/// A challenge.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Challenge {
-    /// Its id, for the answer.
-    id: String,
-    /// Always `image`.
-    kind: &'static str,
-    /// Where its picture is.
-    image_url: String,
-    /// How its picture is read: show it beside the picture.
-    instruction: Instruction,
-    /// When it ends (RFC 3339).
-    expires_at: String,
-}
-
-/// A sentence in each language.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Instruction {
-    /// 中文.
-    zh: &'static str,
-    /// English.
-    en: &'static str,
+    /// The kind of challenge that is wanted, where the ladder asks for one.
+    kind: Option<String>,
 }
 
 /// A verification.
@@ -124,16 +99,8 @@ pub(super) struct StartBody {
     purpose: Option<String>,
     /// The language of the message, such as `zh` or `en-US`.
     locale: Option<String>,
-}
-
-/// An answer to a challenge.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ChallengeAnswer {
-    /// The challenge's id.
-    id: String,
-    /// What the person read.
-    answer: String,
+    /// What the application knows about who asks: secret keys only.
+    risk: Option<Risk>,
 }
 
 /// A guess.
@@ -203,56 +170,6 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
-/// Makes a challenge. Nothing is stored until it is answered.
-#[utoipa::path(post, path = "/v1/challenges", responses((status = 201, body = Challenge)))]
-pub(super) async fn create_challenge(
-    State(doors): State<Doors>,
-    caller: Caller,
-    request: Request,
-) -> Result<Response, Problem> {
-    // Nothing is asked for in it, but a body that is left unread would end the connection.
-    body::read(request).await?;
-    let minted = doors.verifier.mint_challenge(&caller.tenant.id);
-    let image_url = format!(
-        "{}/v1/challenges/{}~{}/image",
-        doors.settings.public_url.trim_end_matches('/'),
-        caller.tenant.id,
-        minted.id
-    );
-    let expires_at = doors.verifier.clock().shown(minted.expires_at).to_string();
-    let id = format!("{}~{}", caller.tenant.id, minted.id);
-    let [zh, en] = Language::ALL.map(|language| minted.rule.instruction(language));
-    let instruction = Instruction { zh, en };
-    let challenge = Challenge { id, kind: "image", image_url, instruction, expires_at };
-    Ok((StatusCode::CREATED, Json(challenge)).into_response())
-}
-
-/// A challenge's picture: the same one every time. Needs no key: an `img` element sends none.
-#[utoipa::path(get, path = "/v1/challenges/{id}/image",
-    params(("id" = String, Path, description = "The challenge's id")),
-    responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 404), (status = 503)))]
-pub(super) async fn challenge_image(
-    State(doors): State<Doors>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let minted = id
-        .split_once('~')
-        .and_then(|(tenant, id)| doors.verifier.open_challenge(tenant, id))
-        .ok_or_else(|| Problem::of(Kind::NotFound))?;
-    png(&doors, doors.verifier.minted_picture(&minted), None).await
-}
-
-/// An image response; with a line below the picture for front ends that show nothing else.
-pub(super) async fn png(
-    doors: &Doors,
-    picture: Picture,
-    caption: Option<Language>,
-) -> Result<Response, Problem> {
-    let headers = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")];
-    let file = doors.easel.draw(|| Verifier::draw(&picture, caption)).await?;
-    Ok((headers, file).into_response())
-}
-
 /// Begins a verification and sends a code.
 #[utoipa::path(post, path = "/v1/verifications", request_body = StartBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters")),
@@ -264,17 +181,13 @@ pub(super) async fn start(
     headers: HeaderMap,
     body: JsonBody<StartBody>,
 ) -> Result<Response, Problem> {
-    let JsonBody { value: StartBody { phone, challenge, purpose, locale }, bytes } = body;
+    let JsonBody { value: StartBody { phone, challenge, purpose, locale, risk }, bytes } = body;
     let phone = Phone::parse(&phone, &doors.settings.phones).map_err(phone_problem)?;
     let purpose = listed_purpose(&caller, purpose.as_deref())?;
     let idempotency = idempotency(&headers, "start", &bytes)?;
-    let needed = caller.needs_challenge();
-    let answered = challenge.map(|given| answered(&doors, &caller, given));
-    if needed && answered.is_none() {
-        return Err(Problem::of(Kind::ChallengeRequired));
-    }
-    let address = (caller.kind == KeyKind::Publishable)
-        .then(|| doors.settings.proxies.client(peer.ip(), &headers));
+    let address = caller.counted_address(&doors, peer.ip(), &headers);
+    let hint = Risk::of_servers(risk, &caller)?;
+    let answered = answered(&doors, &caller, challenge, &purpose, address, hint)?;
     let asker = Asker { tenant: caller.tenant.id.clone(), address, idempotency };
     let locale = message::locale(locale.as_deref()).to_owned();
     let request = StartRequest { asker, phone, purpose, locale, answered };
@@ -298,8 +211,7 @@ pub(super) async fn resend(
 ) -> Result<Json<Verification>, Problem> {
     let bytes = body::read(request).await?;
     let idempotency = idempotency(&headers, &format!("resend {id}"), &bytes)?;
-    let address = (caller.kind == KeyKind::Publishable)
-        .then(|| doors.settings.proxies.client(peer.ip(), &headers));
+    let address = caller.counted_address(&doors, peer.ip(), &headers);
     let asker = Asker { tenant: caller.tenant.id.clone(), address, idempotency };
     let clock = doors.verifier.clock();
     let view = doors.verifier.resend(asker, id).await?;
@@ -381,16 +293,6 @@ pub(super) async fn jwks(State(doors): State<Doors>) -> Response {
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(keys)).into_response()
 }
 
-fn answered(doors: &Doors, caller: &Caller, given: ChallengeAnswer) -> Answered {
-    let ChallengeAnswer { id, answer } = given;
-    match id.split_once('~') {
-        Some((tenant, id)) if tenant == caller.tenant.id => {
-            doors.verifier.answered(tenant, id, answer)
-        }
-        _ => Answered::Unknown,
-    }
-}
-
 /// The problem of a number that is not taken.
 pub(super) fn phone_problem(error: PhoneError) -> Problem {
     match error {
@@ -401,7 +303,7 @@ pub(super) fn phone_problem(error: PhoneError) -> Problem {
     }
 }
 
-fn listed_purpose(caller: &Caller, asked: Option<&str>) -> Result<String, Problem> {
+pub(super) fn listed_purpose(caller: &Caller, asked: Option<&str>) -> Result<String, Problem> {
     let listed = &caller.tenant.purposes;
     let found = match asked {
         Some(asked) => listed.iter().find(|purpose| *purpose == asked),

@@ -128,8 +128,8 @@ impl Kind {
                 StatusCode::FORBIDDEN,
                 "challenge-required",
                 "A challenge must be answered first",
-                "Make one with POST /v1/challenges, show its image, and send its id and the \
-                 answer as `challenge`.",
+                "Make one with POST /v1/challenges, show its image or do its work, and send its id \
+                 and the answer as `challenge`. `kind`, where it is there, says which is wanted.",
             ),
             Self::ChallengeWrong => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -146,9 +146,9 @@ impl Kind {
             Self::Throttled => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "throttled",
-                "Too many messages",
-                "Wait until `retry_at` (also in `Retry-After`, in seconds). `limit` says whose \
-                 limit it is: the phone's or the address's.",
+                "Too many messages, or too many challenges",
+                "Wait until `retry_at` (also in `Retry-After`, in seconds). `limit` says which \
+                 limit it is: the phone's, the address's, or that of challenges from there.",
             ),
             Self::Locked => (
                 StatusCode::TOO_MANY_REQUESTS,

@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::challenges::png;
 use super::client_ip::Peer;
-use super::native::png;
 use super::problem::{Kind, Problem};
 use super::{Doors, body};
 use crate::captcha::Language;
@@ -128,12 +128,16 @@ fn tenant(doors: &Doors) -> String {
 pub(super) async fn image(
     State(doors): State<Doors>,
     Path(uuid): Path<String>,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if !is_name(&uuid) {
         let detail = "a name is 1 to 64 letters, digits, - and _";
         return Err(Problem::invalid("uuid", detail));
     }
+    let address = doors.settings.proxies.client(peer.ip(), &headers);
+    let asked = doors.verifier.ask_named(Some(address));
+    asked.map_err(|refusal| Problem::refused(&refusal, doors.verifier.clock()))?;
     metrics::counter!("countersign_challenges_total", "kind" => "named").increment(1);
     let caption = if english(&headers) { Language::English } else { Language::Chinese };
     let picture = doors.verifier.named_picture(&tenant(&doors), &uuid);

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{DAY, HOUR, Millis};
+use crate::domain::altcha;
 use crate::domain::id::PARTITIONS;
 
 /// What a key is for.
@@ -92,6 +93,8 @@ struct Key {
     aead: RandomizedNonceKey,
     /// For signing, in a key for tokens.
     pair: Option<Ed25519KeyPair>,
+    /// For proofs of work, in a key for challenges.
+    altcha: Option<altcha::Keys>,
 }
 
 impl Key {
@@ -101,9 +104,17 @@ impl Key {
         let pair = (usage == Use::Token).then(|| {
             Ed25519KeyPair::from_seed_unchecked(&bytes).expect("any 32 bytes are an Ed25519 seed")
         });
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        // Pictures are derived under labels that begin with their length, so these are no others'.
+        let altcha = (usage == Use::Challenge).then(|| {
+            let [signature, key] = ["altcha signature", "altcha key signature"]
+                .map(|label| hmac::sign(&mac, label.as_bytes()));
+            altcha::Keys::new(signature.as_ref(), key.as_ref())
+        });
         Some(Self {
             info: KeyInfo { id, usage, created_at, active },
-            mac: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
+            mac,
+            altcha,
             aead: RandomizedNonceKey::new(&AES_256_GCM, &bytes).expect("the key has 256 bits"),
             pair,
         })
@@ -188,6 +199,11 @@ impl Ring {
     /// The keys of pictures, the active one first.
     pub fn challenge(&self) -> impl Iterator<Item = &hmac::Key> {
         self.of(Use::Challenge).map(|key| &key.mac)
+    }
+
+    /// The keys of proofs of work, the active one first.
+    pub fn altcha(&self) -> impl Iterator<Item = &altcha::Keys> {
+        self.of(Use::Challenge).filter_map(|key| key.altcha.as_ref())
     }
 
     /// Seals bytes so that only this ring opens them, and only for the same purpose.

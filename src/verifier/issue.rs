@@ -22,7 +22,7 @@ use crate::domain::phone::Phone;
 use crate::domain::policy::{IDEMPOTENCY_KEPT, IDEMPOTENCY_LEASE, Policy};
 use crate::domain::sends::{self, Sends};
 use crate::domain::standing::Standing;
-use crate::domain::verification::{LiveCode, Sent, Stage, Verification};
+use crate::domain::verification::{LiveCode, Passage, Sent, Stage, Verification};
 use crate::keys::{Ring, Use};
 use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
 
@@ -223,6 +223,9 @@ impl Issue {
         let What::New { answered: Some(answered), .. } = &self.what else {
             return Ok(Then::Go(self.after_challenge(id)));
         };
+        if let Answered::Held { retry_at } = *answered {
+            return Ok(self.finish(Err(Refusal::Throttled { retry_at, limit: "challenges" })));
+        }
         let judged = answered.judge(&self.ring, &self.asker.tenant, draft, self.now)?;
         Ok(match judged {
             Judged::Right => Then::Go(self.after_challenge(id)),
@@ -404,6 +407,14 @@ impl Issue {
             stage,
             messages: Vec::new(),
             checks: Vec::new(),
+            passage: self.passage(),
+        }
+    }
+
+    fn passage(&self) -> Option<Passage> {
+        match &self.what {
+            What::New { answered, .. } => answered.as_ref().and_then(Answered::passage),
+            What::Again => None,
         }
     }
 

@@ -138,7 +138,13 @@ fn story(
     deliveries: &[(DeliveryId, Delivery)],
     now: Millis,
 ) -> Vec<Event> {
-    let mut events = vec![Event::new(verification.created_at, "started")];
+    let passage = verification.passage.map(|passage| Event {
+        class: Some(passage.how.as_str()),
+        code: Some(passage.reason.as_str().to_owned()),
+        ..Event::new(verification.created_at, "challenge_passed")
+    });
+    let mut events: Vec<_> = passage.into_iter().collect();
+    events.push(Event::new(verification.created_at, "started"));
     for (id, delivery) in deliveries {
         let about = |event| Event { delivery: Some(*id), ..event };
         events.push(about(Event::new(delivery.created_at, "message_accepted")));

@@ -3,6 +3,7 @@
 
 mod challenge;
 mod check;
+mod crowd;
 mod issue;
 mod letter;
 mod look;
@@ -16,13 +17,16 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub use challenge::{Answered, Minting};
+pub use challenge::{Answered, Ask, Given, Minting, Reply, Work};
 pub use check::{Approval, Checked, Target};
 pub use letter::Letter;
 pub use look::{Event, Look};
+
+use crowd::Crowd;
 
 use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, Millis};
@@ -59,6 +63,7 @@ pub struct Verifier {
     issuer: Arc<str>,
     handoffs: mpsc::Sender<Handoff>,
     router: Option<Arc<Router>>,
+    crowd: Arc<Crowd>,
 }
 
 /// Who asks, and for what.
@@ -146,7 +151,7 @@ pub enum Refusal {
     Throttled {
         /// When it is allowed.
         retry_at: Millis,
-        /// Which limit: `phone` or `address`.
+        /// Which limit: `phone`, `address` or `challenges`.
         limit: &'static str,
     },
     /// Too many wrong codes for this phone and purpose.
@@ -188,8 +193,9 @@ impl Verifier {
         issuer: &str,
         handoffs: mpsc::Sender<Handoff>,
     ) -> Self {
-        let (policy, issuer, router) = (Arc::new(policy), issuer.into(), None);
-        Self { store, clock, keys, policy, issuer, handoffs, router }
+        let (policy, issuer) = (Arc::new(policy), issuer.into());
+        let (router, crowd) = (None, Arc::default());
+        Self { store, clock, keys, policy, issuer, handoffs, router, crowd }
     }
 
     /// The same with a router, which says who carries a message first.
@@ -198,9 +204,27 @@ impl Verifier {
         Self { router: Some(router), ..self }
     }
 
+    /// The same, with networks whose challenges and answers are not counted.
+    #[must_use]
+    pub fn with_exempt(self, networks: Vec<IpNet>) -> Self {
+        Self { crowd: Arc::new(Crowd::new(networks)), ..self }
+    }
+
     /// Begins a verification and sends a code.
-    pub async fn start(&self, request: StartRequest) -> Result<Result<View, Refusal>, StoreError> {
+    pub async fn start(
+        &self,
+        mut request: StartRequest,
+    ) -> Result<Result<View, Refusal>, StoreError> {
+        let (address, mut guess) = (request.asker.address, None);
+        if let Some(answered) = request.answered.take() {
+            let (answered, counted) = self.hold(answered, address);
+            (request.answered, guess) = (Some(answered), counted);
+        }
+        // What ends in an error stays counted: nobody knows whether it was judged.
         let outcome = self.issue_start(request).await?;
+        if let Some(counted) = guess.filter(|_| outcome != Err(Refusal::ChallengeWrong)) {
+            self.crowd.not_wrong(counted, self.clock.now());
+        }
         metrics::counter!("countersign_starts_total", "outcome" => word(&outcome)).increment(1);
         Ok(outcome)
     }

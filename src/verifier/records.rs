@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::View;
 use crate::clock::Millis;
-use crate::domain::challenge::Minted;
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::limit::Window;
+use crate::domain::minted::Minted;
 use crate::domain::phone::Phone;
 use crate::keys::{Fingerprint, Ring, Use};
 use crate::store::Key;

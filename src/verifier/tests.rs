@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+mod binding;
+
 use super::*;
 use crate::chance::SeededChance;
 use crate::clock::{DAY, HOUR, MINUTE, SECOND};
@@ -85,6 +87,10 @@ fn request(number: u32) -> StartRequest {
         locale: "zh".into(),
         answered: None,
     }
+}
+
+fn reply<'a>(tenant: &'a str, id: &'a str) -> Reply<'a> {
+    Reply { tenant, id: Some(id), purpose: "login", address: None }
 }
 
 fn asker(key: &str, body: &str) -> Asker {
@@ -225,11 +231,11 @@ async fn an_idempotency_key_sends_one_message() {
 async fn a_remembered_answer_outlives_the_challenge_and_its_key() {
     let mut world = World::new(None);
     let minting = world.verifier.mint_challenge("shop");
-    let minted = world.verifier.open_challenge("shop", &minting.id).unwrap();
+    let minted = world.verifier.open_challenge(&minting.id).unwrap();
     let text = world.verifier.minted_picture(&minted).text;
     let ask = |world: &World, key: &str, number| StartRequest {
         asker: asker(key, "b"),
-        answered: Some(world.verifier.answered("shop", &minting.id, text.clone())),
+        answered: Some(world.verifier.answered(&reply("shop", &minting.id), text.clone())),
         ..request(number)
     };
     let first = world.verifier.start(ask(&world, "k", 1)).await.unwrap().unwrap();
@@ -245,7 +251,7 @@ async fn a_remembered_answer_outlives_the_challenge_and_its_key() {
         let fresh = world.verifier.start(ask(&world, "other", 2)).await.unwrap();
         assert_eq!(fresh, Err(Refusal::ChallengeExpired), "{hours}");
     }
-    assert!(world.verifier.open_challenge("shop", &minting.id).is_none());
+    assert!(world.verifier.open_challenge(&minting.id).is_none());
     assert_eq!(world.messages(), 1);
     world.clock.advance(HOUR);
     let forgotten = world.verifier.start(ask(&world, "k", 1)).await.unwrap();

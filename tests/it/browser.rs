@@ -12,13 +12,13 @@ use crate::hostile::escaped;
 use crate::world::{USUAL, World, body, free_port, mobile};
 
 const SERIES: u32 = 320;
-const ENTER: &str = "\u{e007}";
+pub(crate) const ENTER: &str = "\u{e007}";
 const TAB: &str = "\u{e004}";
 /// How the protocol names an element in its answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A browser of our own, with a fresh profile.
-struct Browser {
+pub(crate) struct Browser {
     driver: Child,
     port: u16,
     session: String,
@@ -27,7 +27,7 @@ struct Browser {
 }
 
 impl Browser {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let (port, profile) = (free_port(), tempfile::tempdir().unwrap());
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
@@ -84,17 +84,17 @@ impl Browser {
         answer["value"].take()
     }
 
-    async fn go(&self, url: &str) {
+    pub(crate) async fn go(&self, url: &str) {
         self.command(Method::POST, "url", json!({"url": url})).await;
     }
 
     /// What a script returns.
-    async fn run(&self, script: &str) -> Value {
+    pub(crate) async fn run(&self, script: &str) -> Value {
         self.command(Method::POST, "execute/sync", json!({"script": script, "args": []})).await
     }
 
     /// Waits until an expression is true.
-    async fn wait(&self, expression: &str) {
+    pub(crate) async fn wait(&self, expression: &str) {
         for _ in 0..400 {
             if self.run(&format!("return Boolean({expression})")).await == true {
                 return;
@@ -122,7 +122,7 @@ impl Browser {
     }
 
     /// Presses keys, wherever the focus is.
-    async fn press(&self, keys: &str) {
+    pub(crate) async fn press(&self, keys: &str) {
         let downs = keys.chars().flat_map(|key| {
             let key = key.to_string();
             [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]
@@ -165,7 +165,7 @@ impl Browser {
         std::fs::write(path, shot).unwrap();
     }
 
-    async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let url = format!("http://127.0.0.1:{}/session/{}", self.port, self.session);
         self.client.delete(url).send().await.unwrap();
     }
@@ -260,6 +260,30 @@ async fn a_person_proves_a_phone_with_the_keyboard_alone_and_in_chinese() {
     browser.wait("document.getElementById('signature').dataset.verdict === 'valid'").await;
     browser.focused("heading-proof").await;
     assert!(browser.text("proved").await.contains("验证通过"));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_person_who_reads_no_picture_lets_the_device_work_with_the_keyboard_alone() {
+    let (world, browser) = (World::start(USUAL).await, Browser::open().await);
+    let phone = mobile(SERIES, 3);
+    browser.go(&world.url("/")).await;
+    browser.picture(&world, "").await;
+    browser.focused("phone").await;
+    browser.press(&format!("{phone}{TAB}{TAB}{TAB}{TAB}")).await;
+    browser.focused("work").await;
+    // What a screen reader says of it: its name, and what happens instead.
+    let described =
+        "document.getElementById(document.activeElement.getAttribute('aria-describedby'))";
+    assert_eq!(
+        browser.run(&format!("return {described}.textContent")).await,
+        "Your device works for about a second instead."
+    );
+    browser.press(ENTER).await;
+    browser.focused("code").await;
+    let code = world.code(&format!("+86{phone}")).await;
+    browser.press(&format!("{code}{ENTER}")).await;
+    browser.wait("document.getElementById('signature').dataset.verdict === 'valid'").await;
     browser.close().await;
 }
 

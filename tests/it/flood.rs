@@ -44,6 +44,8 @@ fn size(world: &World) -> u64 {
 }
 
 /// Fetches this many pictures, each once, over a few connections that stay open.
+///
+/// Where a proxy is trusted, each comes from an address of its own.
 async fn fetch(world: &World, prefix: &'static str, images: u32) {
     let next = Arc::new(AtomicU32::new(0));
     let mut workers = JoinSet::new();
@@ -56,7 +58,9 @@ async fn fetch(world: &World, prefix: &'static str, images: u32) {
                     return;
                 }
                 let url = format!("http://{address}/image_codes/{prefix}-{number}");
-                let answer = client.get(url).send().await.unwrap();
+                let from = std::net::Ipv4Addr::from_bits(0x3000_0000 + number).to_string();
+                let asked = client.get(url).header("x-forwarded-for", from);
+                let answer = asked.send().await.unwrap();
                 assert_eq!(answer.status(), StatusCode::OK);
                 assert!(answer.bytes().await.unwrap().starts_with(b"\x89PNG"));
             }
@@ -67,8 +71,20 @@ async fn fetch(world: &World, prefix: &'static str, images: u32) {
 
 #[tokio::test]
 async fn a_flood_of_pictures_stores_nothing_and_memory_stays_flat() {
+    flood(USUAL).await;
+}
+
+#[tokio::test]
+async fn so_it_stays_when_every_picture_is_for_another_address() {
+    // All are counted, in places whose number is fixed.
+    let counted = "trusted_proxies = [\"127.0.0.0/8\"]\n[challenge]\nexempt = []\n\
+        network_asked_per_10_minutes = 4000000\n";
+    flood(&format!("{counted}{USUAL}")).await;
+}
+
+async fn flood(config: &str) {
     let images = times("IMAGES", 20_000);
-    let world = World::start(USUAL).await;
+    let world = World::start(config).await;
     fetch(&world, "first", 500).await;
     let before = (rows(&world), size(&world), resident(world.pid()));
     let began = std::time::Instant::now();

@@ -28,4 +28,6 @@ mod tidy;
 mod timing;
 mod token;
 mod wall;
+mod widget;
+mod work;
 mod world;

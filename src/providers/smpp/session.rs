@@ -401,7 +401,7 @@ impl<'a> Session<'a> {
                     self.memory().sent(&reference, &phone, ids);
                 }
                 let vendor_code = "ok".to_owned();
-                Outcome { class: Class::Accepted, vendor_code, message_id }
+                Outcome { class: Class::Accepted, vendor_code, message_id, note: None }
             }
             Some(refusal) if refusals.len() == answers.len() => status::refusal(*refusal),
             // Nobody knows what the phone makes of a part.
