@@ -26,7 +26,7 @@ const GSM_EXTENDED: [(char, u8); 10] = [
     ('|', 0x40),
     ('€', 0x65),
 ];
-/// The septet before a code of [`GSM_EXTENDED`].
+/// The septet before the code of a character that takes two.
 pub const GSM_ESCAPE: u8 = 0x1b;
 
 /// What stands in the last line, so that a code can be taken over by itself. There is one last

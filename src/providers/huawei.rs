@@ -321,7 +321,8 @@ fn wsse(settings: &Settings, nonce: &str, created: &str) -> String {
     };
     let key = &settings.app_key;
     format!(
-        r#"UsernameToken Username="{key}",PasswordDigest="{digest}",Nonce="{nonce}",Created="{created}""#
+        "UsernameToken Username=\"{key}\",PasswordDigest=\"{digest}\",Nonce=\"{nonce}\",\
+         Created=\"{created}\""
     )
 }
 

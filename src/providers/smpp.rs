@@ -173,7 +173,7 @@ impl Settings {
             (
                 "base_url",
                 place(&self.base_url).is_some(),
-                "write smpp://host:2775, or smpps://host:3550 for TLS, with nothing behind the port",
+                "write smpp://host:2775, or smpps://host:3550 for TLS, and nothing behind it",
             ),
             (
                 "system_id",
