@@ -191,7 +191,8 @@ pub(super) struct Look {
 #[utoipa::path(get, path = "/v1/challenges/{id}/image",
     params(("id" = String, Path, description = "The challenge's id"),
         ("caption" = Option<String>, Query, description = "`zh` or `en`: a line below it")),
-    responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 404), (status = 503)))]
+    responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 404),
+        (status = 503)))]
 pub(super) async fn image(
     State(doors): State<Doors>,
     Path(id): Path<String>,

@@ -7,10 +7,12 @@
 //! hour, and nobody else anything. An `Idempotency-Key` frames all of it: who takes over from a
 //! crash looks first whether the verification was written.
 
+mod repeat;
+
 use std::sync::Arc;
 
 use super::letter::Letter;
-use super::records::{self, Address, PhoneName, Remembered, RememberedStage};
+use super::records::{self, Address, PhoneName};
 use super::{Answered, Asker, Handoff, Refusal, StartRequest, Verifier, View};
 use crate::chance::Chance;
 use crate::clock::Millis;
@@ -19,7 +21,7 @@ use crate::domain::code::{Binding, Code};
 use crate::domain::delivery::{Delivery, Pending, Stage as DeliveryStage};
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::phone::Phone;
-use crate::domain::policy::{IDEMPOTENCY_KEPT, IDEMPOTENCY_LEASE, Policy};
+use crate::domain::policy::Policy;
 use crate::domain::sends::{self, Sends};
 use crate::domain::standing::Standing;
 use crate::domain::verification::{LiveCode, Passage, Sent, Stage, Verification};
@@ -161,64 +163,6 @@ impl Issue {
         records::address(&self.ring, address)
     }
 
-    fn idempotency_key(&self) -> Key {
-        let key = self.asker.idempotency.as_ref().expect("only asked for where there is a key");
-        records::idempotency(&self.ring, &self.asker.tenant, &key.key)
-    }
-
-    fn body(&self) -> String {
-        let Some(key) = &self.asker.idempotency else { return String::new() };
-        hex::encode(self.ring.fingerprint("body", key.body.as_bytes()))
-    }
-
-    /// The mark of this request in a verification's messages, for who takes over.
-    fn mark(&self) -> Option<String> {
-        let key = &self.asker.idempotency.as_ref()?.key;
-        Some(hex::encode(self.ring.fingerprint("request", key.as_bytes())))
-    }
-
-    fn decide_key(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {
-        let key = self.idempotency_key();
-        let remembered: Option<Remembered> = draft.get(&key)?;
-        let (id, landed) = match remembered {
-            None => (id, false),
-            Some(other) if other.body != self.body() => {
-                return Ok(Then::Done(Err(Refusal::KeyReused)));
-            }
-            Some(Remembered { stage: RememberedStage::Done { view }, .. }) => {
-                return Ok(Then::Done(Ok(Issued { view, handoff: None })));
-            }
-            Some(Remembered { stage: RememberedStage::InFlight { until, .. }, .. })
-                if self.now < until =>
-            {
-                return Ok(Then::Done(Err(Refusal::KeyInFlight)));
-            }
-            Some(Remembered { stage: RememberedStage::InFlight { id, .. }, .. }) => (id, true),
-        };
-        let stage = RememberedStage::InFlight { until: self.now + IDEMPOTENCY_LEASE, id };
-        let ours = Remembered { body: self.body(), stage };
-        draft.put(&key, &ours, self.now + IDEMPOTENCY_KEPT);
-        Ok(Then::Go(if landed { Phase::Landed { id } } else { self.after_key(id) }))
-    }
-
-    fn decide_landed(&self, id: VerificationId, draft: &Draft) -> Result<Next, StoreError> {
-        let found: Option<Verification> = draft.get(&records::verification(&id))?;
-        let mark = self.mark();
-        let landed = found.filter(|found| found.messages.iter().any(|sent| sent.request == mark));
-        Ok(match landed {
-            Some(verification) => {
-                // The phone's limits lie elsewhere; what they said then follows from the record.
-                let mut sends = Sends::default();
-                for sent in &verification.messages {
-                    sends.add(&self.policy, sent.at);
-                }
-                let view = View::new(id, &verification, &sends, &self.policy, self.now);
-                self.finish(Ok(Box::new(Issued { view, handoff: None })))
-            }
-            None => Then::Go(self.after_key(id)),
-        })
-    }
-
     fn decide_challenge(&self, id: VerificationId, draft: &mut Draft) -> Result<Next, StoreError> {
         let What::New { answered: Some(answered), .. } = &self.what else {
             return Ok(Then::Go(self.after_challenge(id)));
@@ -271,20 +215,6 @@ impl Issue {
             Some((name, purpose)) => Then::Go(Phase::Phone { id, name, purpose }),
             None => self.finish(Err(Refusal::NotFound)),
         })
-    }
-
-    fn decide_remember(&self, outcome: &Result<Box<Issued>, Refusal>, draft: &mut Draft) -> Next {
-        let key = self.idempotency_key();
-        match outcome {
-            Ok(issued) => {
-                let stage = RememberedStage::Done { view: issued.view.clone() };
-                let done = Remembered { body: self.body(), stage };
-                draft.put(&key, &done, self.now + IDEMPOTENCY_KEPT);
-            }
-            // Nothing happened, so the key may be used again, with another answer.
-            Err(_) => draft.delete(&key),
-        }
-        Then::Done(outcome.as_ref().map(|issued| issued.copy()).map_err(Clone::clone))
     }
 
     fn refuse_at_phone(&self, refusal: Refusal) -> Next {

@@ -1,14 +1,14 @@
 //! What was written lately and does not lie in its place in the table yet.
 //!
-//! Records are named by fingerprints, so their places in the table's index are all over the file: to
-//! put each commit there would write several pages for every request. A commit therefore appends all
-//! that it writes to the journal, one row of a few neighbouring pages, and keeps it here for reading.
-//! Once a stretch of the journal is long enough it is *folded*: what it left of each record goes to
-//! its place, in the order of the index, a slice with every commit. Much never goes there: a record
-//! that changed again or ended meanwhile is written once, or not at all.
+//! Records are named by fingerprints, so their places in the index are all over the file: to put
+//! each commit there would write several pages for every request. A commit therefore appends all
+//! that it writes to the journal, one row on a few neighbouring pages, and keeps it here for
+//! reading. Once a stretch of the journal is long enough it is *folded*: what it left of each
+//! record goes to its place, in the order of the index, a slice with every commit. Much never goes
+//! there: a record that changed again or ended meanwhile is written once, or not at all.
 //!
-//! After a crash the journal is read back. It holds every commit since the oldest that is not wholly
-//! folded; reading one that already was changes nothing, since later ones come after it.
+//! After a crash the journal is read back. It holds every commit since the oldest that is not
+//! wholly folded; reading one that already was changes nothing, since later ones come after it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -23,8 +23,8 @@ use crate::store::{Record, Write};
 /// A row's name in the table: [`Key::to_bytes`](crate::store::Key).
 pub(super) type Name = Vec<u8>;
 
-/// Rows by name. Names are keyed fingerprints, or begin with what this server drew: nobody can choose
-/// them to meet in one cell, so a quick hash does.
+/// Rows by name. Names are keyed fingerprints, or begin with what this server drew: nobody can
+/// choose them to meet in one cell, so a quick hash does.
 pub(super) type Rows = HashMap<Name, Row, RandomState>;
 
 /// A record as it was last written.

@@ -1,0 +1,97 @@
+//! The frame that an `Idempotency-Key` puts round a start or a resend: the same request again
+//! gets the same answer and no second message.
+
+use super::{Issue, Issued, Next, Phase};
+use crate::domain::id::VerificationId;
+use crate::domain::policy::{IDEMPOTENCY_KEPT, IDEMPOTENCY_LEASE};
+use crate::domain::sends::Sends;
+use crate::domain::verification::Verification;
+use crate::store::{Draft, Key, StoreError, Then};
+use crate::verifier::records::{self, Remembered, RememberedStage};
+use crate::verifier::{Refusal, View};
+
+impl Issue {
+    pub(super) fn idempotency_key(&self) -> Key {
+        let key = self.asker.idempotency.as_ref().expect("only asked for where there is a key");
+        records::idempotency(&self.ring, &self.asker.tenant, &key.key)
+    }
+
+    pub(super) fn body(&self) -> String {
+        let Some(key) = &self.asker.idempotency else { return String::new() };
+        hex::encode(self.ring.fingerprint("body", key.body.as_bytes()))
+    }
+
+    /// The mark of this request in a verification's messages, for who takes over.
+    pub(super) fn mark(&self) -> Option<String> {
+        let key = &self.asker.idempotency.as_ref()?.key;
+        Some(hex::encode(self.ring.fingerprint("request", key.as_bytes())))
+    }
+
+    pub(super) fn decide_key(
+        &self,
+        id: VerificationId,
+        draft: &mut Draft,
+    ) -> Result<Next, StoreError> {
+        let key = self.idempotency_key();
+        let remembered: Option<Remembered> = draft.get(&key)?;
+        let (id, landed) = match remembered {
+            None => (id, false),
+            Some(other) if other.body != self.body() => {
+                return Ok(Then::Done(Err(Refusal::KeyReused)));
+            }
+            Some(Remembered { stage: RememberedStage::Done { view }, .. }) => {
+                return Ok(Then::Done(Ok(Issued { view, handoff: None })));
+            }
+            Some(Remembered { stage: RememberedStage::InFlight { until, .. }, .. })
+                if self.now < until =>
+            {
+                return Ok(Then::Done(Err(Refusal::KeyInFlight)));
+            }
+            Some(Remembered { stage: RememberedStage::InFlight { id, .. }, .. }) => (id, true),
+        };
+        let stage = RememberedStage::InFlight { until: self.now + IDEMPOTENCY_LEASE, id };
+        let ours = Remembered { body: self.body(), stage };
+        draft.put(&key, &ours, self.now + IDEMPOTENCY_KEPT);
+        Ok(Then::Go(if landed { Phase::Landed { id } } else { self.after_key(id) }))
+    }
+
+    pub(super) fn decide_landed(
+        &self,
+        id: VerificationId,
+        draft: &Draft,
+    ) -> Result<Next, StoreError> {
+        let found: Option<Verification> = draft.get(&records::verification(&id))?;
+        let mark = self.mark();
+        let landed = found.filter(|found| found.messages.iter().any(|sent| sent.request == mark));
+        Ok(match landed {
+            Some(verification) => {
+                // The phone's limits lie elsewhere; what they said then follows from the record.
+                let mut sends = Sends::default();
+                for sent in &verification.messages {
+                    sends.add(&self.policy, sent.at);
+                }
+                let view = View::new(id, &verification, &sends, &self.policy, self.now);
+                self.finish(Ok(Box::new(Issued { view, handoff: None })))
+            }
+            None => Then::Go(self.after_key(id)),
+        })
+    }
+
+    pub(super) fn decide_remember(
+        &self,
+        outcome: &Result<Box<Issued>, Refusal>,
+        draft: &mut Draft,
+    ) -> Next {
+        let key = self.idempotency_key();
+        match outcome {
+            Ok(issued) => {
+                let stage = RememberedStage::Done { view: issued.view.clone() };
+                let done = Remembered { body: self.body(), stage };
+                draft.put(&key, &done, self.now + IDEMPOTENCY_KEPT);
+            }
+            // Nothing happened, so the key may be used again, with another answer.
+            Err(_) => draft.delete(&key),
+        }
+        Then::Done(outcome.as_ref().map(|issued| issued.copy()).map_err(Clone::clone))
+    }
+}
