@@ -17,7 +17,7 @@ const PATCH: f32 = 90.0;
 /// A whole wave, in the numbers that count along it: they go round with it.
 const ROUND: f32 = 65_536.0;
 /// How steep an edge between patches is: a height of 4,096 becomes so many times [`FULL`].
-const EDGE: i32 = 12;
+const EDGE: i32 = 24;
 
 /// Any patches.
 pub(super) struct Patches {

@@ -39,7 +39,7 @@ impl Rule {
                 "从方块开始(不是圆圈),按线经过的先后输入 4 个字符。"
             }
             (Self::SkipFirst, Language::Chinese) => {
-                "从圆圈开始,跳过第一个字符,按线经过的先后输入后面 4 个字符。"
+                "从圆圈开始,第一个字符不算,按线经过的先后输入它后面的 4 个字符。"
             }
             (Self::FromRing, Language::English) => {
                 "Start at the ring. Type the 4 characters in the order in which its line meets \
@@ -54,8 +54,8 @@ impl Rule {
                  its line meets them."
             }
             (Self::SkipFirst, Language::English) => {
-                "Start at the ring and leave out the first character. Type the next 4 in the order \
-                 in which the line meets them."
+                "Start at the ring. The first character does not count: type the 4 after it, in \
+                 the order in which the line meets them."
             }
         }
     }
