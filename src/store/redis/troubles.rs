@@ -193,9 +193,8 @@ async fn who_gave_up_is_dropped_before_the_commit() {
     let store = open(settings(&server.url())).await;
     put(&store, &key(1, FREE), None).await.unwrap();
     server.signal("STOP");
-    let waits = tokio::spawn(push(&store, key(2, FREE), 1));
-    sleep(Duration::from_millis(30)).await;
-    waits.abort();
+    let waits = tokio::time::timeout(Duration::from_millis(30), push(&store, key(2, FREE), 1));
+    assert!(waits.await.is_err(), "it gives up");
     server.signal("CONT");
     sleep(Duration::from_millis(300)).await;
     assert!(get(&store, &key(2, FREE)).await.is_none(), "nobody waits for it");
