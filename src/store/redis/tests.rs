@@ -132,7 +132,7 @@ async fn a_socket_a_user_and_a_number_are_taken() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("redis.sock").display().to_string();
     let server = Server::start(&["--unixsocket", &socket]);
-    let rights = "+info +time +mget +set +get +del +zadd +zrem +zrange +getrange +evalsha +eval \
+    let rights = "+info +time +mget +set +get +del +zadd +zrem +zrange +evalsha +eval \
                   +script|load +select +wait";
     let user: Vec<&str> = ["ACL", "SETUSER", "node", "on", ">pw", "~test:*"]
         .into_iter()
