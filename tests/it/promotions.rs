@@ -17,7 +17,7 @@ use crate::servers::{Server, wait_until};
 use crate::world::{USUAL, World, body, mobile, times};
 
 /// Codes that are used, and phones that are asked for, while the replica is cut off.
-const EACH: u32 = 8;
+const EACH: usize = 8;
 
 /// Hands bytes on to a port, until it is frozen or aimed at another one.
 struct Proxy {
@@ -121,17 +121,23 @@ async fn fail_over(strict: bool, round: u32) -> Undone {
     let world = World::start_on(USUAL, &format!("{}\n{manner}", lines(&url))).await;
     let series = 330 + u32::from(strict);
     let phone = |number: u32| format!("+86{}", mobile(series, round * 100 + number));
-    let mut owed = Vec::new();
-    for number in 0..EACH {
-        let started = world.start_verification(&phone(number)).await;
-        let code = world.code(&phone(number)).await;
-        owed.push((started["id"].as_str().unwrap().to_owned(), code));
+    let (mut owed, mut numbers) = (Vec::new(), 0..99);
+    while owed.len() < EACH {
+        // A busy machine's replica may confirm too late now and then.
+        let phone = phone(numbers.next().unwrap());
+        let asked = world.post("sk_shop_secret", "/v1/verifications", &json!({"phone": phone}));
+        let answer = asked.send().await.unwrap();
+        if answer.status() == StatusCode::CREATED {
+            let id = body(answer).await["id"].as_str().unwrap().to_owned();
+            let code = world.code(&phone).await;
+            owed.push((phone, id, code));
+        }
     }
     wait_until("the replica has it all", || master.cli(&["WAIT", "1", "100"]) == "1");
     tokio::time::sleep(Duration::from_millis(100)).await;
     between.freeze();
     let (mut undone, mut used, mut asked) = (Undone::default(), Vec::new(), Vec::new());
-    for (number, (id, code)) in (EACH..).zip(&owed) {
+    for (number, (_, id, code)) in numbers.zip(&owed) {
         if check(&world, id, code).await == StatusCode::OK {
             used.push((id, code));
         }
@@ -150,11 +156,12 @@ async fn fail_over(strict: bool, round: u32) -> Undone {
         undone.used_again += u32::from(check(&world, id, code).await == StatusCode::OK);
     }
     // Those before the cut as well as those after it: each has a gap of a minute.
-    let within: Vec<_> = (0..EACH).map(phone).chain(asked).collect();
+    let within: Vec<_> = owed.iter().map(|(phone, ..)| phone.clone()).chain(asked).collect();
     for phone in &within {
         undone.gaps_passed += u32::from(start(&world, phone).await == StatusCode::CREATED);
     }
-    (undone.used, undone.asked) = (EACH, u32::try_from(within.len()).unwrap());
+    undone.used = u32::try_from(used.len()).unwrap();
+    undone.asked = u32::try_from(within.len()).unwrap();
     undone
 }
 
@@ -168,7 +175,6 @@ async fn works_again(world: &World) {
         assert!(began.elapsed() < Duration::from_secs(10), "{}", world.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let _ = body(world.get("/health/ready").send().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,7 +38,7 @@ const ALONE_FROM: usize = 8;
 pub(super) struct Lanes {
     pub(super) fleet: Arc<Fleet>,
     clock: Clock,
-    lanes: Vec<Lane>,
+    all: Vec<Lane>,
     /// Where this node expects something due, and when.
     pub(super) expected: Mutex<BTreeSet<(Millis, u16)>>,
     tasks: TaskTracker,
@@ -124,8 +124,8 @@ impl Lanes {
         let many = if settings.place.is_cluster() { settings.partitions } else { 1 };
         let flights = if settings.place.is_cluster() { 1 } else { FLIGHTS_MAX };
         let lane = |_| Lane { inner: Mutex::default(), flights: Arc::new(Semaphore::new(flights)) };
-        let lanes = (0..many).map(lane).collect();
-        Self { fleet, clock, lanes, expected: Mutex::default(), tasks: TaskTracker::new() }
+        let all = (0..many).map(lane).collect();
+        Self { fleet, clock, all, expected: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     /// Carries a verb out.
@@ -140,8 +140,8 @@ impl Lanes {
     fn enqueue(self: &Arc<Self>, jobs: Vec<Job>) {
         for job in jobs {
             let partition = job.steps.keys().first().map_or(0, |key| usize::from(key.partition));
-            let at = if self.lanes.len() == 1 { 0 } else { partition.min(self.lanes.len() - 1) };
-            let mut inner = self.lanes[at].lock();
+            let at = if self.all.len() == 1 { 0 } else { partition.min(self.all.len() - 1) };
+            let mut inner = self.all[at].lock();
             inner.waiting.push_back(job);
             if !std::mem::replace(&mut inner.awake, true) {
                 self.tasks.spawn(Arc::clone(self).work(at));
@@ -151,7 +151,7 @@ impl Lanes {
 
     /// Works through a lane until nobody waits there.
     async fn work(self: Arc<Self>, at: usize) {
-        let lane = &self.lanes[at];
+        let lane = &self.all[at];
         while let Ok(permit) = Arc::clone(&lane.flights).acquire_owned().await {
             let Some(jobs) = lane.lock().take() else { return };
             self.carry_out(at, jobs, permit).await;
@@ -159,11 +159,11 @@ impl Lanes {
     }
 
     async fn carry_out(self: &Arc<Self>, at: usize, jobs: Vec<Job>, permit: OwnedSemaphorePermit) {
-        let lane = &self.lanes[at];
+        let lane = &self.all[at];
         let mut keys = BTreeSet::new();
         for job in &jobs {
             keys.extend(job.steps.keys());
-            if self.lanes.len() == 1 {
+            if self.all.len() == 1 {
                 keys.extend(job.steps.ahead());
             }
         }
@@ -209,7 +209,7 @@ impl Lanes {
         metrics::histogram!("countersign_store_commit_seconds").record(began.elapsed());
         let whole =
             matches!(&shipped, Ok((landed, _)) if landed.iter().all(|it| matches!(it, Ok(true))));
-        self.lanes[at].lock().land(flight, whole);
+        self.all[at].lock().land(flight, whole);
         drop(permit);
         let (landed, answer) = match shipped {
             Ok(shipped) => shipped,
