@@ -9,9 +9,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::records::{self, Address, PhoneName, Remembered, RememberedStage};
+use super::records::{self, Address, Letter, PhoneName, Remembered, RememberedStage};
 use super::{Answered, Asker, Handoff, Refusal, StartRequest, Verifier, View};
 use crate::chance::Chance;
 use crate::clock::Millis;
@@ -26,24 +24,6 @@ use crate::domain::standing::Standing;
 use crate::domain::verification::{LiveCode, Sent, Stage, Verification};
 use crate::keys::{Ring, Use};
 use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
-
-/// What a delivery carries under its seal.
-#[derive(Serialize, Deserialize)]
-pub struct Letter {
-    /// The number, E.164.
-    pub phone: String,
-    /// The code.
-    pub code: String,
-    /// The code's life, in whole minutes.
-    pub minutes: u32,
-    /// The language.
-    pub locale: String,
-}
-
-impl Letter {
-    /// What letters are sealed for.
-    pub const PURPOSE: &'static [u8] = b"letter";
-}
 
 /// The verb.
 struct Issue {
@@ -104,17 +84,6 @@ impl Verifier {
         self.issue(asker, id, What::Again).await
     }
 
-    /// The phone of a resend is sealed; who carries that is looked at when it is taken up.
-    fn first_carrier(&self, what: &What) -> (usize, Option<String>) {
-        match (what, &self.router) {
-            (What::New { phone, .. }, Some(router)) => {
-                let line = router.line(phone, &[], &mut Self::chance());
-                (line.first(), line.note)
-            }
-            _ => (0, None),
-        }
-    }
-
     async fn issue(
         &self,
         asker: Asker,
@@ -126,7 +95,11 @@ impl Verifier {
         chance.fill(&mut delivery);
         let code = Code::draw(self.policy.code_digits, &mut chance);
         let (ring, policy, now) = (self.keys.ring(), Arc::clone(&self.policy), self.clock.now());
-        let carrier = self.first_carrier(&what);
+        let carrier = match &what {
+            What::New { phone, .. } => self.first_carrier(phone),
+            // The phone is sealed: it is looked at when the message is taken up.
+            What::Again => (0, None),
+        };
         let verb = Issue { ring, policy, now, asker, what, code, delivery, carrier };
         let first = verb.first(id);
         let issued = transact(&self.store, verb, first).await?;
@@ -353,12 +326,9 @@ impl Issue {
         draft.put_due(&delivery_key, &delivery, delivery.kept_until(), delivery.due_at());
         let view = View::new(id, &verification, &sends, policy, now);
         let claim = delivery.first_claim();
-        let handoff = claim.map(|claim| Handoff {
-            delivery: delivery_id,
-            claim,
-            accepted_at: now,
-            resend: verification.messages.len() > 1,
-        });
+        let resend = verification.messages.len() > 1;
+        let (delivery, accepted_at) = (delivery_id, now);
+        let handoff = claim.map(|claim| Handoff { delivery, claim, accepted_at, resend });
         let issued = Box::new(Issued { view, handoff });
         Ok(match superseded {
             Some(old) => Then::Go(Phase::Supersede { old, issued }),

@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 
 pub use challenge::{Answered, Minting};
 pub use check::{Approval, Checked, Target};
-pub use issue::Letter;
 pub use look::{Event, Look};
+pub use records::Letter;
 
 use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, Millis};
@@ -226,6 +226,13 @@ impl Verifier {
     /// The numbers in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Who carries a message to this phone first, and why, where that is not the usual one.
+    fn first_carrier(&self, phone: &Phone) -> (usize, Option<String>) {
+        let Some(router) = &self.router else { return (0, None) };
+        let line = router.line(phone, &[], &mut Self::chance());
+        (line.first(), line.note)
     }
 
     fn hand_over(&self, handoff: Handoff) {
