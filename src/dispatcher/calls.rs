@@ -16,7 +16,7 @@ use crate::domain::verification::{Unwanted, Verification};
 use crate::keys::Use;
 use crate::message;
 use crate::providers::Message;
-use crate::routing::{Admission, Line};
+use crate::routing::{self, Admission, Line};
 use crate::store::{StoreError, transact};
 use crate::verifier::records;
 use crate::verifier::{Letter, Verifier};
@@ -33,9 +33,12 @@ impl Dispatcher {
                 None => return,
             }
         }
-        while self.clock.now() < claim.call_before {
+        loop {
             let number = claim.number;
-            let outcome = match (&message, self.router.admit(claim.turn, &line, claim.again)) {
+            let in_time = self.clock.now() < claim.call_before;
+            let admitted = in_time.then(|| self.router.admit(claim.turn, &line, claim.again));
+            let admission = admitted.unwrap_or_else(|| Admission::Held(routing::too_late()));
+            let outcome = match (&message, admission) {
                 (_, Admission::Held(outcome)) => outcome,
                 (Some(message), Admission::Go) => {
                     let outcome = self.call(&claim, message).await;

@@ -24,6 +24,9 @@ pub const LEFT_OUT: &str = "left-out";
 /// The code of a call that was not made, since its provider fails and was asked often enough.
 pub const RETRIES_SPENT: &str = "retries-spent";
 
+/// The code of a call that was not made, since its claim or its deadline was over.
+pub const TOO_LATE: &str = "too-late";
+
 /// A route: for whom, and through whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -267,9 +270,15 @@ fn held(code: &str, why: Option<Why>) -> Outcome {
     Outcome { note: Some(note), ..Outcome::of(Class::NotSent, code) }
 }
 
+/// What comes of a claim under which no call may be begun any more.
+pub fn too_late() -> Outcome {
+    let note = "its time was over before it could be called".to_owned();
+    Outcome { note: Some(note), ..Outcome::of(Class::NotSent, TOO_LATE) }
+}
+
 /// Whether a code says that no call was made.
 pub fn is_held(code: &str) -> bool {
-    [LEFT_OUT, RETRIES_SPENT].contains(&code)
+    [LEFT_OUT, RETRIES_SPENT, TOO_LATE].contains(&code)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::providers::signing::{self, Canonical};
 const SKEW: Millis = 15 * MINUTE;
 const SMS_VOICE: &str = "sms-voice";
 const SNS: &str = "sns";
+/// The namespace of SNS's answers.
+const SPACE: &str = "http://sns.amazonaws.com/doc/2010-03-31/";
 /// How long a message may wait, in seconds.
 const LIFE: std::ops::RangeInclusive<u64> = 5..=259_200;
 /// The most characters of a text.
@@ -129,7 +131,7 @@ fn order(desk: &Desk, to: &str, text: &str, code: &str) -> Result<Order, Refusal
     ensure(
         desk.is_registered(&phone),
         sandbox,
-        "the account is in the sandbox, and the destination is not verified",
+        "a sandbox account, and the destination is not verified",
     )?;
     let fits = (1..=TEXT_MAX).contains(&text.chars().count());
     ensure(fits, code, "Message too long, or empty")?;
@@ -164,10 +166,11 @@ fn sns(desk: &Desk, call: &Call) -> Result<Asked, Refusal> {
             order.map(|order| Asked::Send(vec![order]))
         }
         "GetSMSAttributes" => {
-            let body = "<GetSMSAttributesResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\">\
-                        <GetSMSAttributesResult><attributes/></GetSMSAttributesResult>\
-                        </GetSMSAttributesResponse>";
-            Ok(Asked::Answer(Answer::new(200, "text/xml", body.to_owned())))
+            let body = format!(
+                "<GetSMSAttributesResponse xmlns=\"{SPACE}\"><GetSMSAttributesResult>\
+                 <attributes/></GetSMSAttributesResult></GetSMSAttributesResponse>"
+            );
+            Ok(Asked::Answer(Answer::new(200, "text/xml", body)))
         }
         _ => Err(Refusal::new("InvalidAction", "there is no such action here")),
     }
@@ -181,7 +184,7 @@ fn taken(_: &Account, call: &Call, sent: &[Result<Sent, Refusal>]) -> Answer {
     match sent.first() {
         Some(Ok(sent)) if is_sns(call) => {
             let body = format!(
-                "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
+                "<PublishResponse xmlns=\"{SPACE}\"><PublishResult>\
                  <MessageId>{}</MessageId></PublishResult><ResponseMetadata><RequestId>{}\
                  </RequestId></ResponseMetadata></PublishResponse>",
                 sent.id,
@@ -214,7 +217,7 @@ fn refused(call: &Call, refusal: &Refusal) -> Answer {
             (given, _) => given,
         };
         let body = format!(
-            "<ErrorResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><Error>\
+            "<ErrorResponse xmlns=\"{SPACE}\"><Error>\
              <Type>Sender</Type><Code>{name}</Code><Message>{text}</Message></Error>\
              <RequestId>{}</RequestId></ErrorResponse>",
             random_hex()

@@ -87,17 +87,6 @@ impl Verifier {
         self.issue(asker, id, What::Again).await
     }
 
-    /// The phone of a resend is sealed; who carries that is looked at when it is taken up.
-    fn first_carrier(&self, what: &What) -> (usize, Option<String>) {
-        match (what, &self.router) {
-            (What::New { phone, .. }, Some(router)) => {
-                let line = router.line(phone, &[], &mut Self::chance());
-                (line.first(), line.note)
-            }
-            _ => (0, None),
-        }
-    }
-
     async fn issue(
         &self,
         asker: Asker,
@@ -109,7 +98,11 @@ impl Verifier {
         chance.fill(&mut delivery);
         let code = Code::draw(self.policy.code_digits, &mut chance);
         let (ring, policy, now) = (self.keys.ring(), Arc::clone(&self.policy), self.clock.now());
-        let carrier = self.first_carrier(&what);
+        let carrier = match &what {
+            What::New { phone, .. } => self.first_carrier(phone),
+            // The phone is sealed: it is looked at when the message is taken up.
+            What::Again => (0, None),
+        };
         let verb = Issue { ring, policy, now, asker, what, code, delivery, carrier };
         let first = verb.first(id);
         let issued = transact(&self.store, verb, first).await?;
@@ -267,12 +260,9 @@ impl Issue {
         draft.put_due(&delivery_key, &delivery, delivery.kept_until(), delivery.due_at());
         let view = View::new(id, &verification, &sends, policy, now);
         let claim = delivery.first_claim();
-        let handoff = claim.map(|claim| Handoff {
-            delivery: delivery_id,
-            claim,
-            accepted_at: now,
-            resend: verification.messages.len() > 1,
-        });
+        let resend = verification.messages.len() > 1;
+        let (delivery, accepted_at) = (delivery_id, now);
+        let handoff = claim.map(|claim| Handoff { delivery, claim, accepted_at, resend });
         let issued = Box::new(Issued { view, handoff });
         Ok(match superseded {
             Some(old) => Then::Go(Phase::Supersede { old, issued }),

@@ -255,6 +255,13 @@ impl Verifier {
         &self.policy
     }
 
+    /// Who carries a message to this phone first, and why, where that is not the usual one.
+    fn first_carrier(&self, phone: &Phone) -> (usize, Option<String>) {
+        let Some(router) = &self.router else { return (0, None) };
+        let line = router.line(phone, &[], &mut Self::chance());
+        (line.first(), line.note)
+    }
+
     fn hand_over(&self, handoff: Handoff) {
         // A full queue is no loss: the delivery's lease ends, and the dispatcher finds it there.
         let _ = self.handoffs.try_send(handoff);
