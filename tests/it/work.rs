@@ -27,7 +27,7 @@ fn solve(work: &Value) -> String {
     let [nonce, salt] = ["nonce", "salt"].map(|name| hex::decode(text(name)).unwrap());
     let cost = work["parameters"]["cost"].as_u64().unwrap();
     let cost = u32::try_from(cost).unwrap().try_into().unwrap();
-    let (counter, key) = (0..)
+    let (counter, key) = (0..1_000_000)
         .map(|counter| (counter, altcha::derive(cost, &salt, &nonce, counter)))
         .find(|(_, key)| hex::encode(key).starts_with(&text("keyPrefix")))
         .unwrap();
