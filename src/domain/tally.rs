@@ -91,7 +91,9 @@ impl Tally {
         self.0.resize(PLACES, Place::default());
         let first = usize::try_from(name % SETS as u64).expect("there are few sets") * WAYS;
         let set = &mut self.0[first..first + WAYS];
-        set.iter_mut().for_each(|place| place.roll(period(now)));
+        for place in set.iter_mut() {
+            place.roll(period(now));
+        }
         set
     }
 

@@ -156,7 +156,7 @@ pub(super) struct VerifyBody {
 
 /// What the widget takes from the answer.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Verified {
+pub(super) struct Judgement {
     verified: bool,
     /// What the form sends in place of the solution.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,21 +170,21 @@ pub(super) struct Verified {
 #[utoipa::path(post, path = "/v1/challenges/altcha/verify", request_body = VerifyBody,
     params(("key" = String, Query, description = "The publishable key"),
         ("purpose" = Option<String>, Query)),
-    responses((status = 200, body = Verified)))]
+    responses((status = 200, body = Judgement)))]
 pub(super) async fn verify(
     State(doors): State<Doors>,
     UrlCaller(caller, in_url): UrlCaller,
     Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
     body: JsonBody<VerifyBody>,
-) -> Result<Json<Verified>, Problem> {
+) -> Result<Json<Judgement>, Problem> {
     let purpose = listed_purpose(&caller, in_url.purpose.as_deref())?;
     let address = caller.counted_address(&doors, peer.ip(), &headers);
     let reply = Reply { tenant: &caller.tenant.id, id: None, purpose: &purpose, address };
     let VerifyBody { code, payload } = body.value;
-    let no = |reason| Ok(Json(Verified { verified: false, payload: None, reason: Some(reason) }));
+    let no = |reason| Ok(Json(Judgement { verified: false, payload: None, reason: Some(reason) }));
     match doors.verifier.pass(&reply, payload, code).await? {
-        Ok(payload) => Ok(Json(Verified { verified: true, payload: Some(payload), reason: None })),
+        Ok(payload) => Ok(Json(Judgement { verified: true, payload: Some(payload), reason: None })),
         Err(Refusal::ChallengeWrong) => no("challenge-wrong"),
         Err(Refusal::ChallengeExpired) => no("challenge-expired"),
         Err(refusal) => Err(Problem::refused(&refusal, doors.verifier.clock())),

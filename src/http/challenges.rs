@@ -1,8 +1,8 @@
 //! Challenges at the native door: made, shown, and answered.
 
 use axum::Json;
-use axum::extract::{Extension, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Extension, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use utoipa::ToSchema;
 
 use super::auth::{Caller, Demand, KeyKind, Offer};
+use super::body::PathText;
 use super::client_ip::Peer;
 use super::native::listed_purpose;
 use super::problem::{Kind, Problem};
@@ -195,9 +196,11 @@ pub(super) struct Look {
         (status = 503)))]
 pub(super) async fn image(
     State(doors): State<Doors>,
-    Path(id): Path<String>,
-    Query(look): Query<Look>,
+    PathText(id): PathText,
+    uri: Uri,
 ) -> Result<Response, Problem> {
+    let Query(look): Query<Look> =
+        Query::try_from_uri(&uri).map_err(|_| Problem::invalid("caption", "`zh` or `en`, once"))?;
     let caption = look.caption.map(|language| match language.as_str() {
         "en" => Language::English,
         _ => Language::Chinese,

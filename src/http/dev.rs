@@ -2,12 +2,12 @@
 //! It exists only when it is opened by configuration, and then only on loopback.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Doors;
-use super::body::JsonBody;
+use super::body::{JsonBody, PathText};
 use super::problem::{Kind, Problem};
 use crate::domain::challenge::is_name;
 use crate::providers::simulated::{INBOX_MAX, Script};
@@ -53,7 +53,7 @@ pub(super) async fn messages(
 
 pub(super) async fn named_answer(
     State(doors): State<Doors>,
-    Path(uuid): Path<String>,
+    PathText(uuid): PathText,
 ) -> Result<Json<Value>, Problem> {
     let seed = doors.settings.seed.as_ref().filter(|_| is_name(&uuid));
     let seed = seed.ok_or_else(|| Problem::of(Kind::NotFound))?;
@@ -63,7 +63,7 @@ pub(super) async fn named_answer(
 
 pub(super) async fn minted_answer(
     State(doors): State<Doors>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<Json<Value>, Problem> {
     let minted = doors.verifier.open_challenge(&id).filter(|minted| minted.kind.has_picture());
     let minted = minted.ok_or_else(|| Problem::of(Kind::NotFound))?;

@@ -1,9 +1,9 @@
 //! The pages: plain files embedded in the binary.
 
-use axum::extract::Path;
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 
+use super::body::PathText;
 use super::problem::{Kind, Problem};
 
 /// Nothing from elsewhere, nothing inline.
@@ -38,7 +38,7 @@ pub(super) async fn inbox_script() -> Response {
     script(include_str!("../../web/inbox.js"))
 }
 
-pub(super) async fn asset(Path(file): Path<String>) -> Response {
+pub(super) async fn asset(PathText(file): PathText) -> Response {
     match file.as_str() {
         "verify.js" => script(include_str!("../../web/verify.js")),
         "style.css" => {
@@ -55,7 +55,7 @@ pub(super) async fn openapi() -> Response {
 }
 
 /// The page that a problem's `type` points to.
-pub(super) async fn problem(Path(anchor): Path<String>) -> Response {
+pub(super) async fn problem(PathText(anchor): PathText) -> Response {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.anchor() == anchor) else {
         return Problem::of(Kind::NotFound).into_response();
     };

@@ -1,11 +1,12 @@
 //! The origin's door: the calls and answers that existing front ends speak.
 
 use axum::Json;
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::{Extension, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::body::PathText;
 use super::challenges::png;
 use super::client_ip::Peer;
 use super::problem::{Kind, Problem};
@@ -127,7 +128,7 @@ fn tenant(doors: &Doors) -> String {
 /// the image itself says how it is read.
 pub(super) async fn image(
     State(doors): State<Doors>,
-    Path(uuid): Path<String>,
+    PathText(uuid): PathText,
     Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -158,7 +159,7 @@ struct SendParams {
 /// Sends a code: GET as the origin has it, POST for who minds side effects.
 pub(super) async fn send(
     State(doors): State<Doors>,
-    Path(mobile): Path<String>,
+    PathText(mobile): PathText,
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
 ) -> Response {

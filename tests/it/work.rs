@@ -27,7 +27,7 @@ fn solve(work: &Value) -> String {
     let [nonce, salt] = ["nonce", "salt"].map(|name| hex::decode(text(name)).unwrap());
     let cost = work["parameters"]["cost"].as_u64().unwrap();
     let cost = u32::try_from(cost).unwrap().try_into().unwrap();
-    let (counter, key) = (0..)
+    let (counter, key) = (0..1_000_000)
         .map(|counter| (counter, altcha::derive(cost, &salt, &nonce, counter)))
         .find(|(_, key)| hex::encode(key).starts_with(&text("keyPrefix")))
         .unwrap();
@@ -62,7 +62,11 @@ async fn a_machine_works_and_a_phone_is_proved() {
     let answer = solve(&minted["altcha"]);
     let phone = format!("+86{}", mobile(SERIES, 1));
     let challenge = json!({"id": minted["id"], "answer": answer});
-    let wish = |purpose: &str, challenge: &Value| json!({"phone": phone, "purpose": purpose, "challenge": challenge});
+    let wish = |purpose: &str, given: &Value| -> Value {
+        let mut wish = json!({"phone": phone, "challenge": given});
+        wish["purpose"] = json!(purpose);
+        wish
+    };
     let other = start(&world, BROWSER, &wish("login", &challenge)).await;
     refused(other, 422, "challenge-expired").await;
     let foreign = json!({"id": minted["id"], "answer": answer});

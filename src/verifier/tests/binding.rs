@@ -17,8 +17,8 @@ const HOME: &str = "203.0.113.7";
 const NEAR: &str = "203.0.113.250";
 const AWAY: &str = "203.0.114.7";
 
-fn address(text: &str) -> Option<IpAddr> {
-    Some(text.parse().unwrap())
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 /// A world in which work is light, and version 1 is taken.
@@ -35,7 +35,7 @@ fn with_limits(limits: Counts) -> World {
 }
 
 fn mint(world: &World, wish: Kind, purpose: Option<&str>, from: Option<&str>) -> Minting {
-    let address = from.and_then(address);
+    let address = from.map(address);
     let ask = Ask { tenant: "shop", purpose, address, hint: Hint::Low, wish };
     world.verifier.ask_challenge(&ask).unwrap()
 }
@@ -63,7 +63,7 @@ fn solve(work: &Value) -> Value {
     let (salt, nonce, prefix) = (bytes("salt"), bytes("nonce"), bytes("keyPrefix"));
     let cost = u32::try_from(parameters["cost"].as_u64().unwrap()).unwrap();
     let cost = std::num::NonZeroU32::new(cost).unwrap();
-    let (counter, key) = (0..)
+    let (counter, key) = (0..1_000_000)
         .map(|counter| (counter, altcha::derive(cost, &salt, &nonce, counter)))
         .find(|(_, key)| key.starts_with(&prefix))
         .unwrap();
@@ -74,13 +74,16 @@ fn solve(work: &Value) -> Value {
 async fn start(world: &World, tenant: &str, answered: Answered, from: Option<&str>) -> Outcome {
     static PHONES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1000);
     let number = PHONES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let address = from.and_then(address);
+    let address = from.map(address);
     let asker = Asker { tenant: tenant.into(), address, idempotency: None };
     let request = StartRequest { asker, answered: Some(answered), ..request(number) };
     world.verifier.start(request).await.unwrap().map(|_| ())
 }
 
 type Outcome = Result<(), Refusal>;
+/// Purpose and address at the minting; tenant, address and outcome at the start.
+type Case =
+    (Option<&'static str>, Option<&'static str>, &'static str, Option<&'static str>, Outcome);
 
 /// Gives an answer to a challenge for `login`.
 async fn give(
@@ -90,7 +93,7 @@ async fn give(
     answer: &str,
     from: Option<&str>,
 ) -> Outcome {
-    let reply = Reply { tenant, id, purpose: "login", address: from.and_then(address) };
+    let reply = Reply { tenant, id, purpose: "login", address: from.map(address) };
     let answered = world.verifier.answered(&reply, answer.to_owned());
     start(world, tenant, answered, from).await
 }
@@ -102,7 +105,7 @@ const ENDED: Outcome = Err(Refusal::ChallengeExpired);
 async fn every_kind_is_bound_to_purpose_tenant_and_network() {
     let world = world();
     for kind in KINDS {
-        let cases: [(Option<&str>, Option<&str>, &str, Option<&str>, Outcome); 11] = [
+        let cases: [Case; 11] = [
             (None, None, "shop", None, Ok(())),
             (None, None, "shop", Some(AWAY), Ok(())),
             (None, None, "bank", None, ENDED),
@@ -215,7 +218,8 @@ async fn work_and_picture_are_judged_together_and_vouched_for_once() {
     }
     for version in [Version::Two, Version::One] {
         let wish = Kind::WorkThenImage(version);
-        let reply = Reply { tenant: "shop", id: None, purpose: "login", address: address(HOME) };
+        let reply =
+            Reply { tenant: "shop", id: None, purpose: "login", address: Some(address(HOME)) };
         let pass = |payload: &str, code: &str| {
             let (payload, code) = (payload.to_owned(), Some(code.to_owned()));
             async { world.verifier.pass(&reply, payload, code).await.unwrap() }
@@ -262,7 +266,7 @@ async fn after_too_many_wrong_answers_none_is_judged_and_none_is_spent() {
     let ask = Ask {
         tenant: "shop",
         purpose: None,
-        address: address(HOME),
+        address: Some(address(HOME)),
         hint: Hint::Low,
         wish: Kind::Image,
     };
@@ -320,7 +324,7 @@ async fn judging_work_costs_little_beside_doing_it() {
     let world = world();
     let minting = mint(&world, Kind::Work(Version::Two), None, Some(HOME));
     let payload = answer(&world, &minting);
-    let reply = Reply { tenant: "shop", id: None, purpose: "login", address: address(HOME) };
+    let reply = Reply { tenant: "shop", id: None, purpose: "login", address: Some(address(HOME)) };
     let rounds = std::num::NonZeroU32::new(1000).unwrap();
     // The least of several runs each: others use this machine, too.
     let least = |times: u32, work: &dyn Fn()| {
