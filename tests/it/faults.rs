@@ -1,6 +1,7 @@
 //! P7 and P8: a provider that is dead in one way or another, seen through a proxy that breaks the
 //! connection, and another one beside it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -286,7 +287,8 @@ async fn with_two_dead_providers_a_message_expires_and_nobody_is_called_late() {
     assert!(asked.count() >= 6, "they were asked again: {events:?}");
     let tries = |text: &str| {
         let lines = text.lines().filter(|line| line.starts_with("countersign_tries_total"));
-        lines.map(str::to_owned).collect::<Vec<_>>()
+        // In no order of their own.
+        lines.map(str::to_owned).collect::<BTreeSet<_>>()
     };
     let metrics = || async { world.get("/metrics").send().await.unwrap().text().await.unwrap() };
     let then = tries(&metrics().await);

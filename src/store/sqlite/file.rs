@@ -136,7 +136,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.pragma_update(None, "journal_size_limit", 32 * 1024 * 1024)?;
-    db.pragma_update(None, "cache_size", -8 * 1024)?;
+    db.pragma_update(None, "cache_size", -4 * 1024)?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(db)
 }

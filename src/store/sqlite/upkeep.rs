@@ -18,7 +18,7 @@ const SWEEP_ROWS: usize = 2000;
 /// A stretch of the journal is folded once it is this long, or this old: the longer, the more of
 /// its records meet on a page of the index or never go there, and the more memory it takes. Tests
 /// have short ones, so that each of them folds.
-const STRETCH_BYTES: usize = if cfg!(test) { 512 } else { 2 * 1024 * 1024 };
+const STRETCH_BYTES: usize = if cfg!(test) { 512 } else { 1024 * 1024 };
 const STRETCH_AGE: Duration = Duration::from_secs(1);
 /// Rows that are folded for each that is written, so that a stretch is folded long before the next
 /// one is due; and without any request, with each sweep.
