@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// repeated, for several names.
     #[arg(long, value_name = "JSON")]
     script: Vec<String>,
-    /// Prints the [[providers]] tables that reach the simulator, and ends.
+    /// Prints the `[[providers]]` tables that reach the simulator, and ends.
     #[arg(long)]
     print_config: bool,
 }

@@ -2,7 +2,7 @@
 //! strictly as they document them, and keeps what was sent in an inbox instead of sending it.
 //!
 //! A dialect judges a request: who asks (signature, clock, nonce), and whether every field is as
-//! the vendor wants it. What passes is an [`Order`]; the [`Desk`] takes it, by the script and the
+//! the vendor wants it. What passes is an order; the desk takes it, by the script and the
 //! limits per number, and the dialect words the answer. So nothing here shares code with the
 //! dialects in `providers` except the canonical request and the digests: what one side gets wrong
 //! about a vendor, the other may notice.
