@@ -50,7 +50,7 @@ pub(super) struct Place {
     fold_done: bool,
     /// Revisions below this may be given.
     reserved: u64,
-    pub(super) anchored_at: Millis,
+    anchored_at: Millis,
     swept_at: Instant,
     sweep_from: i64,
 }

@@ -19,6 +19,7 @@ use crate::store::{Draft, Key, Record, StoreError};
 
 /// The most requests that share a flush: bounds how long the first of them waits.
 const BATCH_MAX: usize = 512;
+
 /// A verb to be carried out, and where its caller waits.
 pub(super) struct Job {
     pub(super) steps: Box<dyn Steps>,
@@ -94,7 +95,6 @@ impl Writer {
             self.carry_out(batch);
             progress.end();
         }
-        self.place.anchored_at = Millis::MIN;
         let _ = self.in_transaction(Self::write_meta);
     }
 
@@ -102,7 +102,6 @@ impl Writer {
         // Who has given up waiting was told "unavailable": it must not happen after all.
         batch.retain(|job| !job.reply.is_closed());
         let began = Instant::now();
-        let before = self.place.clone();
         let landed = self.in_transaction(|writer| {
             let mut drafted = Rows::default();
             let mut results = Vec::with_capacity(batch.len());
@@ -125,7 +124,6 @@ impl Writer {
                 self.turn_over();
             }
             Err(error) => {
-                self.place = before;
                 tracing::error!(%error, requests = batch.len(), "the store could not commit");
                 for job in batch {
                     let _ = job.reply.send(Err(error.clone()));
@@ -149,12 +147,14 @@ impl Writer {
             self.reload().map_err(|error| unavailable(&error))?;
             self.broken = false;
         }
+        let before = self.place.clone();
         let done = self.db.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
             let worked = work(self)?;
             self.db.execute_batch("COMMIT")?;
             Ok(worked)
         });
         done.map_err(|error| {
+            self.place = before;
             let _ = self.db.execute_batch("ROLLBACK");
             let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
             self.broken = !full;
