@@ -337,7 +337,7 @@ fn doors() -> Doors {
         public_url: URL.to_owned(),
         proxies: TrustedProxies::new(vec![loopback]),
         tenants,
-        seed: Some(SeedSettings { tenant: "default".to_owned(), codes }),
+        seed: Some(SeedSettings { tenant: "default".to_owned(), codes, audio: true }),
         dev: Some(Dev { simulator: Arc::new(Simulator::default()), publishable_key: None }),
     };
     let providers: Providers = Arc::new([]);

@@ -224,7 +224,7 @@ fn settings(config: &Config, simulator: Arc<Simulator>) -> http::Settings {
         tenants.add(tenant.tenant.clone(), secret, tenant.publishable_key.as_deref());
     }
     let publishable_key = config.tenants.iter().find_map(|tenant| tenant.publishable_key.clone());
-    let seed = config.seed.clone().map(|(tenant, codes)| http::SeedSettings { tenant, codes });
+    let seed = config.seed.clone();
     http::Settings {
         phones: config.phones.clone(),
         public_url: config.public_url.clone(),

@@ -201,7 +201,7 @@ fn demo_tenant() -> TenantConfig {
             id: "demo".to_owned(),
             origins: vec![],
             challenge: Demand::Browsers,
-            challenge_kinds: vec![Offer::Image, Offer::Work],
+            challenge_kinds: vec![Offer::Image, Offer::Work, Offer::Audio],
             purposes: vec!["login".to_owned()],
         },
         secret_key: "sk_dev_demo".to_owned().into(),

@@ -21,7 +21,7 @@ use crate::clock::{Millis, SECOND};
 use crate::domain::code::{Code, DIGITS};
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
-use crate::http::Codes;
+use crate::http::SeedSettings;
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
 use crate::message::{self, LastLine};
@@ -55,8 +55,8 @@ pub struct Config {
     pub exempt: Vec<ipnet::IpNet>,
     /// What stands in the last line of texts.
     pub last_line: LastLine,
-    /// The seed's door: its tenant and codes.
-    pub seed: Option<(String, Codes)>,
+    /// The seed's door: its tenant, its codes, and whether pictures come with audio.
+    pub seed: Option<SeedSettings>,
     /// Whether logs are JSON.
     pub log_json: bool,
     /// What is logged.
@@ -166,7 +166,11 @@ impl Config {
             policy,
             exempt,
             last_line,
-            seed: typed.seed_api.enabled.then_some((seed_tenant, typed.seed_api.codes)),
+            seed: typed.seed_api.enabled.then_some(SeedSettings {
+                tenant: seed_tenant,
+                codes: typed.seed_api.codes,
+                audio: typed.seed_api.audio,
+            }),
             log_json: typed.log.format == "json",
             log_filter: typed.log.filter,
             providers,

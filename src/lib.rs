@@ -6,6 +6,7 @@
 pub mod chance;
 pub mod clock;
 pub mod captcha;
+pub mod speech;
 pub mod domain;
 pub mod store;
 pub mod keys;

@@ -12,9 +12,10 @@ const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The counters, with what they count.
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 11] = [
     ("countersign_requests_total", "HTTP requests, by route and status"),
     ("countersign_challenges_total", "Challenges minted (native) or pictures shown (seed's door)"),
+    ("countersign_clips_total", "Audio clips of challenges, by language and what came of it"),
     (
         "countersign_challenge_steps_total",
         "What the ladder asked for, by step (allow, work, picture_1 to _3, refuse) and reason",

@@ -16,7 +16,7 @@ mod file;
 mod fill;
 mod letters;
 mod patches;
-mod random;
+pub(crate) mod random;
 mod raster;
 mod rule;
 mod thread;

@@ -11,25 +11,25 @@ use ab_glyph::{Point, point};
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A row of numbers that follows from its seed alone.
-pub(super) struct Random {
+pub(crate) struct Random {
     counter: u64,
 }
 
 impl Random {
     /// Folds the four words of the seed into one counter, so that every bit of it counts.
-    pub(super) fn new(seed: &[u8; 32]) -> Self {
+    pub(crate) fn new(seed: &[u8; 32]) -> Self {
         let (words, _) = seed.as_chunks::<8>();
         let fold = |counter, word: &[u8; 8]| mixed(counter ^ u64::from_le_bytes(*word));
         Self { counter: words.iter().fold(STEP, fold) }
     }
 
     /// A number from `low` up to, but not including, `high`, in 65,536 steps.
-    pub(super) fn between(&mut self, low: f32, high: f32) -> f32 {
+    pub(crate) fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * f32::from(self.next()) / 65_536.0
     }
 
     /// One of the choices.
-    pub(super) fn pick<'a, T, const N: usize>(&mut self, choices: &'a [T; N]) -> &'a T {
+    pub(crate) fn pick<'a, T, const N: usize>(&mut self, choices: &'a [T; N]) -> &'a T {
         const { assert!(N > 0 && N < 65_536, "there is something to pick, and all can be picked") };
         &choices[self.below(N)]
     }

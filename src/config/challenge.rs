@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::typed::{Challenge, TypedTenant};
 use super::{Check, network};
-use crate::domain::policy::{Challenges, WORK_COST, WORK_TRIES};
+use crate::domain::policy::{Audio, Challenges, WORK_COST, WORK_TRIES};
 use crate::domain::risk::Counts;
 use crate::http::auth::{Demand, Offer};
 
@@ -21,6 +21,8 @@ pub(super) fn resolve(typed: &Challenge, check: &mut Check<'_>) -> (Challenges, 
     within("asked_per_10_minutes", typed.asked_per_10_minutes, 1, u32::MAX);
     within("network_asked_per_10_minutes", typed.network_asked_per_10_minutes, 1, u32::MAX);
     within("wrong_per_10_minutes", typed.wrong_per_10_minutes, 1, u32::MAX);
+    within("audio_answers_per_10_minutes", typed.audio_answers_per_10_minutes, 1, u32::MAX);
+    within("audio_clips_per_10_minutes", typed.audio_clips_per_10_minutes, 1, u32::MAX);
     let exempt = typed.exempt.iter().filter_map(|text| {
         let read = network("challenge.exempt", text);
         read.map_err(|mistake| check(false, mistake)).ok()
@@ -34,6 +36,10 @@ pub(super) fn resolve(typed: &Challenge, check: &mut Check<'_>) -> (Challenges, 
             wrong: typed.wrong_per_10_minutes,
             asked: typed.asked_per_10_minutes,
             prefix: typed.network_asked_per_10_minutes,
+        },
+        audio: Audio {
+            answers: typed.audio_answers_per_10_minutes,
+            clips: typed.audio_clips_per_10_minutes,
         },
     };
     (challenges, exempt)
@@ -62,14 +68,17 @@ pub(super) fn demand(tenant: &TypedTenant, at: &str, check: &mut Check<'_>) -> D
 
 /// The kinds of challenge that a tenant's callers may ask for.
 pub(super) fn kinds(typed: &[String], at: &str, check: &mut Check<'_>) -> Vec<Offer> {
-    let known = [Offer::Image, Offer::Work];
+    let known = [Offer::Image, Offer::Work, Offer::Audio];
     let found: Vec<_> = typed
         .iter()
         .filter_map(|text| known.into_iter().find(|offer| offer.as_str() == text))
         .collect();
     check(
-        !found.is_empty() && found.len() == typed.len(),
-        format!("{at}.challenge_kinds: at least one of \"image\" and \"proof-of-work\""),
+        found.iter().any(|offer| *offer != Offer::Audio) && found.len() == typed.len(),
+        format!(
+            "{at}.challenge_kinds: at least one of \"image\" and \"proof-of-work\"; beside them \
+             \"audio\""
+        ),
     );
     found
 }

@@ -104,6 +104,8 @@ pub(super) struct Challenge {
     pub(super) asked_per_10_minutes: u32,
     pub(super) network_asked_per_10_minutes: u32,
     pub(super) wrong_per_10_minutes: u32,
+    pub(super) audio_answers_per_10_minutes: u32,
+    pub(super) audio_clips_per_10_minutes: u32,
     pub(super) exempt: Vec<String>,
 }
 
@@ -119,6 +121,7 @@ pub(super) struct Message {
 pub(super) struct SeedApi {
     pub(super) enabled: bool,
     pub(super) tenant: String,
+    pub(super) audio: bool,
     pub(super) codes: Codes,
 }
 
@@ -147,7 +150,7 @@ pub(super) struct TypedTenant {
 }
 
 fn kinds() -> Vec<String> {
-    vec!["image".to_owned(), "proof-of-work".to_owned()]
+    ["image", "proof-of-work", "audio"].map(str::to_owned).to_vec()
 }
 
 fn login() -> Vec<String> {

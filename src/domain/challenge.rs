@@ -90,7 +90,7 @@ pub enum Subject<'a> {
 
 impl Subject<'_> {
     /// Hands over what makes this challenge another than all others.
-    fn feed(&self, part: &mut dyn FnMut(&[u8])) {
+    pub(super) fn feed(&self, part: &mut dyn FnMut(&[u8])) {
         match self {
             Self::Named { tenant, name, window } => {
                 part(tenant.as_bytes());
@@ -111,7 +111,11 @@ impl Subject<'_> {
 }
 
 /// The code of these parts, each with its length, so that no two lists of parts are alike.
-fn mac(key: &hmac::Key, label: &[u8], parts: impl FnOnce(&mut dyn FnMut(&[u8]))) -> [u8; 32] {
+pub(super) fn mac(
+    key: &hmac::Key,
+    label: &[u8],
+    parts: impl FnOnce(&mut dyn FnMut(&[u8])),
+) -> [u8; 32] {
     let mut context = hmac::Context::with_key(key);
     let mut part = |bytes: &[u8]| {
         context.update(&(bytes.len() as u64).to_be_bytes());
@@ -172,16 +176,14 @@ pub enum Judged {
     Expired,
 }
 
-/// Judges an answer to a named challenge. `picture` derives the picture of a window. Right or
-/// wrong, the name's pictures up to this window are spent afterwards.
+/// Judges an answer to a named challenge. `shown_in` says whether it is what a window's picture or
+/// clip says. Right or wrong, the name's pictures and clips up to this window are spent afterwards.
 pub fn judge_named(
-    answer: &str,
     spent: Option<Spent>,
     now: Millis,
-    picture: impl Fn(i64) -> Vec<Picture>,
+    shown_in: impl Fn(i64) -> bool,
 ) -> (Judged, Spent) {
     let window = window_at(now);
-    let shown_in = |window: i64| picture(window).iter().any(|shown| shown.answered_by(answer));
     let spent_through = spent.map_or(i64::MIN, |spent| spent.through);
     let judged = if spent_through >= window {
         Judged::Expired
@@ -213,7 +215,7 @@ mod tests {
     }
 
     fn judge(answer: &str, spent: Option<Spent>, window: i64) -> (Judged, Spent) {
-        judge_named(answer, spent, window * WINDOW + 5, |window| vec![picture(window)])
+        judge_named(spent, window * WINDOW + 5, |window| picture(window).answered_by(answer))
     }
 
     #[test]

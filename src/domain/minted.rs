@@ -15,6 +15,9 @@ use crate::domain::risk::Reason;
 /// How long the bytes under a seal are.
 pub const LENGTH: usize = 3 + 8 + 16 + 16 + 9;
 
+/// The bit beside the level that says that there is audio, too.
+const AUDIO: u8 = 0x40;
+
 /// What has to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -81,6 +84,9 @@ pub struct Minted {
     pub kind: Kind,
     /// How hard its picture is.
     pub level: Level,
+    /// Whether its audio may be asked for in place of the picture; of what was passed, whether it
+    /// was.
+    pub audio: bool,
     /// Why it was asked for.
     pub reason: Reason,
     /// When it ends.
@@ -95,13 +101,33 @@ impl Minted {
     /// One that is bound to nothing but its tenant.
     pub fn free(kind: Kind, nonce: [u8; 16], expires_at: Millis) -> Self {
         let (level, reason) = (Level::Plain, Reason::Calm);
-        Self { kind, level, reason, expires_at, nonce, purpose: [0; 16], network: [0; 9] }
+        Self {
+            kind,
+            level,
+            audio: false,
+            reason,
+            expires_at,
+            nonce,
+            purpose: [0; 16],
+            network: [0; 9],
+        }
     }
 
     /// As hard as this, for this reason.
     #[must_use]
     pub fn at(self, level: Level, reason: Reason) -> Self {
         Self { level, reason, ..self }
+    }
+
+    /// With its audio, or without.
+    #[must_use]
+    pub fn with_audio(self, audio: bool) -> Self {
+        Self { audio, ..self }
+    }
+
+    /// Whether it has a clip: only what has a picture, too.
+    pub fn has_audio(&self) -> bool {
+        self.audio && self.kind.has_picture()
     }
 
     /// Bound to a purpose, if one is named, and to a network, if one counts.
@@ -122,9 +148,9 @@ impl Minted {
 
     /// What stands for this one after its judgement, with the same bindings.
     #[must_use]
-    pub fn passed(self, nonce: [u8; 16], now: Millis) -> Self {
+    pub fn passed(self, nonce: [u8; 16], now: Millis, by_ear: bool) -> Self {
         let kind = Kind::Passed { image: self.kind.has_picture() };
-        Self { kind, nonce, expires_at: now + TTL, ..self }
+        Self { kind, nonce, expires_at: now + TTL, audio: by_ear, ..self }
     }
 
     /// The bytes to seal.
@@ -133,7 +159,8 @@ impl Minted {
         let kind = place(Kind::ALL.iter().position(|kind| *kind == self.kind));
         let reason = place(Reason::ALL.iter().position(|reason| *reason == self.reason));
         let mut bytes = [0; LENGTH];
-        bytes[..3].copy_from_slice(&[kind, self.level.number(), reason]);
+        let audio = if self.audio { AUDIO } else { 0 };
+        bytes[..3].copy_from_slice(&[kind, self.level.number() | audio, reason]);
         bytes[3..11].copy_from_slice(&self.expires_at.to_be_bytes());
         bytes[11..27].copy_from_slice(&self.nonce);
         bytes[27..43].copy_from_slice(&self.purpose);
@@ -149,7 +176,8 @@ impl Minted {
         let (purpose, rest) = rest.split_first_chunk()?;
         Some(Self {
             kind: *Kind::ALL.get(usize::from(*kind))?,
-            level: Level::ALL.into_iter().find(|known| known.number() == *level)?,
+            level: Level::ALL.into_iter().find(|known| known.number() == *level & !AUDIO)?,
+            audio: *level & AUDIO != 0,
             reason: *Reason::ALL.get(usize::from(*reason))?,
             expires_at: Millis::from_be_bytes(*expires_at),
             nonce: *nonce,
@@ -194,7 +222,7 @@ mod tests {
             for (level, reason) in Level::ALL.into_iter().zip(Reason::ALL) {
                 let free = Minted::free(kind, [7; 16], TTL);
                 let bound = Minted { level, reason, ..free }.bound(Some("pay"), Some([4; 9]));
-                for minted in [free, bound] {
+                for minted in [free, bound, bound.with_audio(true)] {
                     assert_eq!(Minted::from_bytes(&minted.to_bytes()), Some(minted));
                 }
             }
@@ -228,7 +256,7 @@ mod tests {
         for (purpose, network, asked, from, fits) in cases {
             let bound = free.bound(purpose, network);
             assert_eq!(bound.fits(asked, from), fits, "{purpose:?} {network:?} {asked} {from:?}");
-            let passed = bound.passed([8; 16], 5);
+            let passed = bound.passed([8; 16], 5, false);
             assert_eq!(passed.fits(asked, from), fits, "what was passed is bound like that, too");
         }
     }

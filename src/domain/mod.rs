@@ -2,6 +2,7 @@
 
 pub mod altcha;
 pub mod challenge;
+pub mod clip;
 pub mod code;
 pub mod delivery;
 pub mod id;

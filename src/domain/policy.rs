@@ -96,6 +96,18 @@ pub struct Challenges {
     pub altcha_v1: bool,
     /// Where an address, and its network, are refused.
     pub limits: Counts,
+    /// Where those who listen are.
+    pub audio: Audio,
+}
+
+/// What one address may listen to in ten minutes: less than it may look at, since programs hear
+/// better than they read our pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audio {
+    /// Answers by ear, right or wrong.
+    pub answers: u32,
+    /// Clips, each time one is fetched.
+    pub clips: u32,
 }
 
 /// Tries of a proof of work of version 1, each one hash: as long for a browser as the usual
@@ -113,6 +125,7 @@ impl Default for Challenges {
             work_tries: 4000,
             altcha_v1: false,
             limits: Counts { wrong: 40, asked: 600, prefix: 6000 },
+            audio: Audio { answers: 3, clips: 60 },
         }
     }
 }

@@ -62,6 +62,10 @@ pub enum How {
     Work,
     /// Both.
     WorkAndImage,
+    /// A clip was listened to.
+    Audio,
+    /// A machine worked, and a clip was listened to.
+    WorkAndAudio,
 }
 
 impl Passage {
@@ -75,6 +79,17 @@ impl Passage {
         };
         Self { how, reason }
     }
+
+    /// The same, where a clip was listened to in place of the picture.
+    #[must_use]
+    pub fn by_ear(self, by_ear: bool) -> Self {
+        let how = match self.how {
+            How::Image if by_ear => How::Audio,
+            How::WorkAndImage if by_ear => How::WorkAndAudio,
+            how => how,
+        };
+        Self { how, ..self }
+    }
 }
 
 impl How {
@@ -85,6 +100,8 @@ impl How {
             Self::Image => "image",
             Self::Work => "proof-of-work",
             Self::WorkAndImage => "proof-of-work-and-image",
+            Self::Audio => "audio",
+            Self::WorkAndAudio => "proof-of-work-and-audio",
         }
     }
 }

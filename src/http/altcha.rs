@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::Doors;
 use super::auth::{Caller, KeyKind, Offer};
 use super::body::JsonBody;
-use super::challenges::{ask, image_url, offered, version};
+use super::challenges::{ask, audio_url, image_url, offered, version};
 use super::client_ip::Peer;
 use super::native::listed_purpose;
 use super::problem::{Kind, Problem};
@@ -70,8 +70,13 @@ pub(super) struct WidgetChallenge {
 pub(super) struct CodeChallenge {
     /// Where it is, with a line below that says how it is read.
     image: String,
-    /// How many characters are typed.
-    length: usize,
+    /// Where it is spoken, where that is offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio: Option<String>,
+    /// How many characters are typed; nothing with audio, whose answer is longer than the
+    /// picture's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    length: Option<usize>,
 }
 
 /// What the widget is told beside the challenge.
@@ -100,11 +105,13 @@ pub(super) async fn challenge(
     let purpose = in_url.purpose.as_deref();
     let minting = ask(&doors, &caller, purpose, address, Hint::Low, wish)?;
     let picture = minting.minted.kind.has_picture();
+    let audio = minting.minted.has_audio();
     let language = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let caption = message::locale(language);
     let code = picture.then(|| CodeChallenge {
         image: format!("{}?caption={caption}", image_url(&doors, &minting.id)),
-        length: LENGTH,
+        audio: audio.then(|| audio_url(&doors, &minting.id)),
+        length: (!audio).then_some(LENGTH),
     });
     let configuration = picture.then(|| WidgetConfiguration {
         verify_url: format!(

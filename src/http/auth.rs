@@ -23,7 +23,8 @@ pub struct Tenant {
     pub origins: Vec<String>,
     /// Who needs an answered challenge.
     pub challenge: Demand,
-    /// The kinds that may be asked for; the first is meant where none is named.
+    /// The kinds that may be asked for, the first of which is meant where none is named; and
+    /// whether pictures come with audio.
     pub challenge_kinds: Vec<Offer>,
     /// What its codes may be good for; the first is meant where a start names none. Each has
     /// guesses of its own, so a caller must not be able to make them up.
@@ -51,6 +52,8 @@ pub enum Offer {
     Image,
     /// Proof of work.
     Work,
+    /// Audio beside a picture: not asked for by itself.
+    Audio,
 }
 
 impl Offer {
@@ -59,6 +62,7 @@ impl Offer {
         match self {
             Self::Image => "image",
             Self::Work => "proof-of-work",
+            Self::Audio => "audio",
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::captcha::Language;
 use crate::domain::challenge::Picture;
 use crate::domain::minted::{Kind as Wish, Version};
 use crate::domain::risk::Hint;
+use crate::speech;
 use crate::verifier::{Answered, Ask, Minting, Reply, Verifier};
 
 /// What is asked for; an empty body asks for the tenant's first kind.
@@ -72,6 +73,13 @@ pub(super) struct Challenge {
     /// Where its picture is.
     #[serde(skip_serializing_if = "Option::is_none")]
     image_url: Option<String>,
+    /// Where the same challenge is spoken, for people who cannot see the picture; answer with
+    /// `audio_length` digits in place of what the picture says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_url: Option<String>,
+    /// How many digits are spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_length: Option<usize>,
     /// How its picture is read: show it beside the picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     instruction: Option<Instruction>,
@@ -108,6 +116,11 @@ pub(super) fn image_url(doors: &Doors, id: &str) -> String {
     format!("{}/v1/challenges/{id}/image", doors.settings.public_url.trim_end_matches('/'))
 }
 
+/// Where a challenge is spoken.
+pub(super) fn audio_url(doors: &Doors, id: &str) -> String {
+    format!("{}/v1/challenges/{id}/audio", doors.settings.public_url.trim_end_matches('/'))
+}
+
 /// Makes a challenge. Nothing is stored until it is answered.
 #[utoipa::path(post, path = "/v1/challenges", request_body = Option<ChallengeBody>,
     responses((status = 201, body = Challenge), (status = 429, body = super::native::ProblemBody)))]
@@ -128,10 +141,13 @@ pub(super) async fn create(
     let hint = Risk::of_servers(asked.risk, &caller)?;
     let minting = ask(&doors, &caller, asked.purpose.as_deref(), address, hint, wish)?;
     let picture = minting.minted.kind.has_picture();
+    let audio = minting.minted.has_audio();
     let [zh, en] = Language::ALL.map(|language| minting.rule.instruction(language));
     let challenge = Challenge {
         kind: minting.minted.kind.as_str(),
         image_url: picture.then(|| image_url(&doors, &minting.id)),
+        audio_url: audio.then(|| audio_url(&doors, &minting.id)),
+        audio_length: audio.then_some(speech::LENGTH),
         instruction: picture.then_some(Instruction { zh, en }),
         altcha: doors.verifier.work(&minting),
         expires_at: doors.verifier.clock().shown(minting.minted.expires_at).to_string(),
@@ -152,19 +168,27 @@ pub(super) fn ask(
     let tenant = &caller.tenant.id;
     let purpose = purpose.map(|purpose| listed_purpose(caller, Some(purpose))).transpose()?;
     let asked = Ask { tenant, purpose: purpose.as_deref(), address, hint, wish };
-    let minting = doors.verifier.ask_challenge(&asked);
-    minting.map_err(|refusal| Problem::refused(&refusal, doors.verifier.clock()))
+    let minting = doors
+        .verifier
+        .ask_challenge(&asked)
+        .map_err(|refusal| Problem::refused(&refusal, doors.verifier.clock()))?;
+    if caller.tenant.challenge_kinds.contains(&Offer::Audio) {
+        return Ok(doors.verifier.with_audio(tenant, minting));
+    }
+    Ok(minting)
 }
 
 /// The kind that a caller may have: the one that is asked for, or the first.
 pub(super) fn offered(caller: &Caller, asked: Option<&str>) -> Result<Offer, Problem> {
     let offers = &caller.tenant.challenge_kinds;
+    // Audio comes with pictures, and not by itself.
+    let mut offers = offers.iter().filter(|offer| **offer != Offer::Audio);
     let found = match asked {
-        Some(asked) => offers.iter().find(|offer| offer.as_str() == asked),
-        None => offers.first(),
+        Some(asked) => offers.clone().find(|offer| offer.as_str() == asked),
+        None => offers.next(),
     };
     found.copied().ok_or_else(|| {
-        let words: Vec<_> = offers.iter().map(|offer| offer.as_str()).collect();
+        let words: Vec<_> = offers.map(|offer| offer.as_str()).collect();
         Problem::invalid("kind", format!("this tenant's kinds are: {}", words.join(", ")))
     })
 }

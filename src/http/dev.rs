@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Doors;
 use super::body::{JsonBody, PathText};
 use super::problem::{Kind, Problem};
+use crate::captcha::Language;
 use crate::domain::challenge::is_name;
 use crate::providers::simulated::{INBOX_MAX, Script};
 
@@ -58,7 +59,9 @@ pub(super) async fn named_answer(
     let seed = doors.settings.seed.as_ref().filter(|_| is_name(&uuid));
     let seed = seed.ok_or_else(|| Problem::of(Kind::NotFound))?;
     let picture = doors.verifier.named_picture(&seed.tenant, &uuid);
-    Ok(Json(json!({"answer": picture.text})))
+    let heard = |language| doors.verifier.named_clip(&seed.tenant, &uuid, language).text;
+    let [zh, en] = Language::ALL.map(heard);
+    Ok(Json(json!({"answer": picture.text, "audio": {"zh": zh, "en": en}})))
 }
 
 pub(super) async fn minted_answer(
@@ -67,7 +70,10 @@ pub(super) async fn minted_answer(
 ) -> Result<Json<Value>, Problem> {
     let minted = doors.verifier.open_challenge(&id).filter(|minted| minted.kind.has_picture());
     let minted = minted.ok_or_else(|| Problem::of(Kind::NotFound))?;
-    Ok(Json(json!({"answer": doors.verifier.minted_picture(&minted).text})))
+    let heard = |language| doors.verifier.minted_clip(&minted, language).map(|clip| clip.text);
+    let [zh, en] = Language::ALL.map(heard);
+    let answer = doors.verifier.minted_picture(&minted).text;
+    Ok(Json(json!({"answer": answer, "audio": {"zh": zh, "en": en}})))
 }
 
 pub(super) async fn script(State(doors): State<Doors>) -> Json<Script> {

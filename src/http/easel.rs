@@ -14,6 +14,8 @@ use super::problem::{Kind, Problem};
 
 /// How many pictures may wait for each one that is being drawn: about a tenth of a second of work.
 const WAITING_MAX: usize = 512;
+/// The same for clips, of which each takes about eight times as long.
+const CLIPS_WAITING_MAX: usize = 64;
 
 /// Turns at drawing.
 #[derive(Clone)]
@@ -27,11 +29,17 @@ pub(super) struct Easel {
 impl Easel {
     /// For this machine: a picture at a time for each processor.
     pub(super) fn new() -> Self {
-        Self::with(std::thread::available_parallelism().map_or(1, usize::from))
+        Self::with(std::thread::available_parallelism().map_or(1, usize::from), WAITING_MAX)
     }
 
-    fn with(at_once: usize) -> Self {
-        let places = Arc::new(Semaphore::new(at_once * (1 + WAITING_MAX)));
+    /// One of its own for audio clips, a clip at a time: who wants many of them holds up neither
+    /// pictures nor anything else.
+    pub(super) fn for_clips() -> Self {
+        Self::with(1, CLIPS_WAITING_MAX)
+    }
+
+    fn with(at_once: usize, waiting: usize) -> Self {
+        let places = Arc::new(Semaphore::new(at_once * (1 + waiting)));
         Self { places, turns: Arc::new(Semaphore::new(at_once)) }
     }
 
@@ -66,7 +74,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_flood_of_pictures_lets_others_pass() {
         const FLOOD: usize = 1_000;
-        let easel = Easel::with(2);
+        let easel = Easel::with(2, WAITING_MAX);
         let (drawn, at_once, most) =
             <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let mut tasks = JoinSet::new();
@@ -105,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_finds_no_place_is_told_when_to_come_again() {
-        let easel = Easel::with(1);
+        let easel = Easel::with(1, WAITING_MAX);
         let drawing = easel.turns.acquire().await.expect("nobody else draws");
         let mut waiting: JoinSet<_> = JoinSet::new();
         for _ in 0..=WAITING_MAX {

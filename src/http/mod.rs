@@ -1,6 +1,7 @@
 //! The front doors. Every route is on this page; handlers translate, and hold no rule.
 
 mod altcha;
+mod audio;
 pub mod auth;
 mod body;
 mod challenges;
@@ -66,6 +67,7 @@ pub struct Dev {
 pub struct Doors {
     inner: Arc<Inner>,
     easel: easel::Easel,
+    booth: easel::Easel,
 }
 
 /// The parts of [`Doors`].
@@ -93,7 +95,8 @@ impl std::ops::Deref for Doors {
 impl Doors {
     /// The doors over these parts.
     pub fn new(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner), easel: easel::Easel::new() }
+        let (easel, booth) = (easel::Easel::new(), easel::Easel::for_clips());
+        Self { inner: Arc::new(inner), easel, booth }
     }
 }
 
@@ -113,6 +116,7 @@ fn documented() -> OpenApiRouter<Doors> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(challenges::create))
         .routes(routes!(challenges::image))
+        .routes(routes!(audio::clip))
         .routes(routes!(altcha::challenge, altcha::challenge_by_post))
         .routes(routes!(altcha::verify))
         .routes(routes!(native::start))
@@ -147,6 +151,11 @@ pub fn router(doors: Doors) -> Router {
         .route("/openapi.json", get(pages::openapi))
         .route("/problems/{kind}", get(pages::problem))
         .route("/receipts/{provider}/{secret}", any(receipts::receive));
+    if doors.settings.seed.as_ref().is_some_and(|seed| seed.audio) {
+        router = router
+            .route("/audio_codes/{uuid}", get(audio::named_clip))
+            .route("/audio_codes/{uuid}/", get(audio::named_clip));
+    }
     if doors.settings.seed.is_some() {
         router = router
             .route("/image_codes/{uuid}", get(seed::image))

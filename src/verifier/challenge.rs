@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::audio::{AUDIO, minted_says, named_says};
 use super::crowd::network;
 use super::{Refusal, Verifier, records};
 use crate::captcha::{self, Language, Level, Rule};
@@ -46,10 +47,12 @@ pub enum Answered {
     Unknown,
     /// None was asked for, for this reason.
     Waived(Reason),
-    /// The address gave too many wrong answers: none is judged before this.
+    /// The address gave too many wrong answers, or too many by ear: none is judged before this.
     Held {
         /// When one is.
         retry_at: Millis,
+        /// Which limit that is.
+        limit: &'static str,
     },
 }
 
@@ -183,7 +186,7 @@ impl Verifier {
         self.minting(tenant, Minted::free(Kind::Image, nonce, self.clock.now() + TTL))
     }
 
-    fn minting(&self, tenant: &str, minted: Minted) -> Minting {
+    pub(super) fn minting(&self, tenant: &str, minted: Minted) -> Minting {
         let sealed = self.keys.ring().seal(Use::Challenge, &purpose(tenant), &minted.to_bytes());
         let rule = self.minted_picture(&minted).rule;
         Minting { id: format!("{tenant}{JOINT}{sealed}"), minted, rule }
@@ -276,9 +279,10 @@ impl Verifier {
             Some(Kind::Image | Kind::Passed { .. }) | None => Answered::Unknown,
         };
         let (answered, guess) = self.hold(answered, reply.address);
-        if let Answered::Held { retry_at } = answered {
-            return Ok(Err(Refusal::Throttled { retry_at, limit: "challenges" }));
+        if let Answered::Held { retry_at, limit } = answered {
+            return Ok(Err(Refusal::Throttled { retry_at, limit }));
         }
+        let by_ear = answered.by_ear();
         let (ring, now, tenant) = (self.keys.ring(), self.clock.now(), reply.tenant.to_owned());
         let keys = answered.key(&ring, &tenant).into_iter().collect();
         let minted = answered.minted();
@@ -293,7 +297,7 @@ impl Verifier {
             (Judged::Right, Some(minted)) => {
                 let mut nonce = [0; 16];
                 Self::chance().fill(&mut nonce);
-                let passed = self.minting(reply.tenant, minted.passed(nonce, now));
+                let passed = self.minting(reply.tenant, minted.passed(nonce, now, by_ear));
                 Ok(Payload::vouch(&passed.id))
             }
             (Judged::Wrong, _) => Err(Refusal::ChallengeWrong),
@@ -311,10 +315,15 @@ impl Verifier {
         let Some(counted) = self.crowd.counted(address).filter(|_| guessed) else {
             return (answered, None);
         };
-        let max = self.policy.challenges.limits.wrong;
-        match self.crowd.guess(counted, max, self.clock.now()) {
+        let (challenges, now) = (&self.policy.challenges, self.clock.now());
+        if answered.is_heard()
+            && let Err(retry_at) = self.crowd.hear(counted, challenges.audio, now)
+        {
+            return (Answered::Held { retry_at, limit: AUDIO }, None);
+        }
+        match self.crowd.guess(counted, challenges.limits.wrong, now) {
             Ok(()) => (answered, Some(counted)),
-            Err(retry_at) => (Answered::Held { retry_at }, None),
+            Err(retry_at) => (Answered::Held { retry_at, limit: "challenges" }, None),
         }
     }
 
@@ -343,6 +352,12 @@ impl Verifier {
     }
 }
 
+/// Whether a name's picture or clip says this.
+fn named_is(ring: &Ring, subject: &Subject<'_>, answer: &str) -> bool {
+    pictures(ring, subject).any(|picture| picture.answered_by(answer))
+        || named_says(ring, subject, answer)
+}
+
 fn purpose(tenant: &str) -> Vec<u8> {
     format!("challenge\0{tenant}").into_bytes()
 }
@@ -357,7 +372,7 @@ fn minted_pictures(ring: &Ring, minted: &Minted) -> impl Iterator<Item = Picture
 }
 
 impl Answered {
-    fn minted(&self) -> Option<Minted> {
+    pub(super) fn minted(&self) -> Option<Minted> {
         match self {
             Self::Minted { minted, .. } => Some(*minted),
             Self::Named { .. } | Self::Unknown | Self::Waived(_) | Self::Held { .. } => None,
@@ -372,6 +387,7 @@ impl Answered {
             Self::Waived(reason) => Some(Passage::new(None, *reason)),
             Self::Unknown | Self::Held { .. } => None,
         }
+        .map(|passage| passage.by_ear(self.by_ear()))
     }
 
     /// The record that remembers the challenge, if there was one.
@@ -399,10 +415,10 @@ impl Answered {
         let judged = match self {
             Self::Unknown | Self::Waived(_) | Self::Held { .. } => Judged::Expired,
             Self::Named { name, answer } => {
-                let shown = |window| {
-                    pictures(ring, &Subject::Named { tenant, name, window }).collect::<Vec<_>>()
+                let shown_in = |window| {
+                    named_is(ring, &Subject::Named { tenant, name, window }, bounded(answer))
                 };
-                let (judged, spends) = judge_named(bounded(answer), spent, now, shown);
+                let (judged, spends) = judge_named(spent, now, shown_in);
                 draft.put(&key, &spends, spends.kept_until());
                 judged
             }
@@ -422,7 +438,9 @@ impl Given {
     /// Whether it is what this challenge asks for. Another kind's answer never is.
     fn is_right(&self, minted: &Minted, ring: &Ring) -> bool {
         let read = |text: &str| {
-            minted_pictures(ring, minted).any(|picture| picture.answered_by(bounded(text)))
+            let text = bounded(text);
+            minted_pictures(ring, minted).any(|picture| picture.answered_by(text))
+                || minted_says(ring, minted, text)
         };
         match (minted.kind, self) {
             (Kind::Image, Self::Text(text)) => read(text),

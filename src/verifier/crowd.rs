@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::clock::Millis;
 use crate::domain::minted::Network;
+use crate::domain::policy::Audio;
 use crate::domain::risk::{Counts, Hint, Reason, Step, step};
 use crate::domain::tally::Tally;
 
@@ -26,6 +27,8 @@ struct Tallies {
     wrong: Tally,
     asked: Tally,
     prefix: Tally,
+    clips: Tally,
+    heard: Tally,
 }
 
 /// An address that counts.
@@ -98,6 +101,31 @@ impl Crowd {
             return Err(wrong.below_at(counted.address, max, now));
         }
         wrong.add(counted.address, now);
+        Ok(())
+    }
+
+    /// Counts a clip that an address fetches; else until when it gets none: because it fetched too
+    /// many, or because no answer of it by ear would be taken.
+    pub(super) fn listen(&self, counted: Counted, max: Audio, now: Millis) -> Result<(), Millis> {
+        let Counted { address, .. } = counted;
+        let Tallies { clips, heard, .. } = &mut *self.tallies();
+        if heard.count(address, now) >= max.answers {
+            return Err(heard.below_at(address, max.answers, now));
+        }
+        if clips.count(address, now) >= max.clips {
+            return Err(clips.below_at(address, max.clips, now));
+        }
+        clips.add(address, now);
+        Ok(())
+    }
+
+    /// Counts an answer by ear before it is judged, right or wrong; else until when none is.
+    pub(super) fn hear(&self, counted: Counted, max: Audio, now: Millis) -> Result<(), Millis> {
+        let heard = &mut self.tallies().heard;
+        if heard.count(counted.address, now) >= max.answers {
+            return Err(heard.below_at(counted.address, max.answers, now));
+        }
+        heard.add(counted.address, now);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The verbs: challenge, start, resend, check, cancel, look. Every door calls these, and no rule
 //! lives in a door. A refusal is an answer here; only a store that cannot be used is an error.
 
+mod audio;
 mod challenge;
 mod check;
 mod crowd;

@@ -29,7 +29,8 @@ fn world() -> World {
 fn with_limits(limits: Counts) -> World {
     let mut world = World::new(None);
     let work_cost = std::num::NonZeroU32::new(2).unwrap();
-    let challenges = Challenges { work_cost, work_tries: 50, altcha_v1: true, limits };
+    let audio = Challenges::default().audio;
+    let challenges = Challenges { work_cost, work_tries: 50, altcha_v1: true, limits, audio };
     world.verifier.policy = Arc::new(Policy { challenges, ..Policy::default() });
     world
 }
@@ -41,7 +42,7 @@ fn mint(world: &World, wish: Kind, purpose: Option<&str>, from: Option<&str>) ->
 }
 
 /// The right answer to it.
-fn answer(world: &World, minting: &Minting) -> String {
+pub(super) fn answer(world: &World, minting: &Minting) -> String {
     match world.verifier.work(minting) {
         None => world.verifier.minted_picture(&minting.minted).text,
         Some(work) => STANDARD.encode(solve(&serde_json::to_value(work).unwrap()).to_string()),
