@@ -18,6 +18,9 @@ const STRINGS = {
     'answer': 'Picture',
     'answer.hint': 'Capitals and small letters are the same.',
     'picture.new': 'Another picture',
+    'listen': 'Listen instead',
+    'listen.hint': 'Five digits are spoken. Type them in place of the characters in the picture.',
+    'listened': 'Type the five digits that you heard.',
     'picture.alt': 'Challenge picture: a line runs through some of its characters. The sentence below says which to type.',
     'picture.failed': 'The picture did not load.',
     'picture.replaced': 'The picture had expired: here is another.',
@@ -60,14 +63,14 @@ const STRINGS = {
     'health': 'Health',
 
     'missing.phone': 'Type your phone number.',
-    'missing.answer': 'Type the characters from the picture.',
+    'missing.answer': 'Type the characters from the picture, or the digits that you heard.',
     'missing.code': 'Type the code from the message.',
 
     'problem.invalid-request': 'The server did not understand the request.',
     'problem.invalid-phone': 'This does not look like a phone number. Please check it.',
     'problem.country-not-allowed': 'Numbers of this country are not accepted here.',
     'problem.challenge-required': 'Please solve the picture first.',
-    'problem.challenge-wrong': 'That was not what the picture says. Here is another.',
+    'problem.challenge-wrong': 'That was not the answer. Here is another picture, with other digits.',
     'problem.challenge-expired': 'The picture had expired or was already answered. Here is another.',
     'problem.throttled': 'Too many requests for now.',
     'problem.locked': 'Too many wrong codes: this number is locked for now.',
@@ -79,6 +82,7 @@ const STRINGS = {
     'problem.unauthorized': 'This page’s key was not accepted. Reload the page; if that does not help, the key or its allowed origins need a look.',
     'problem.unavailable': 'The service cannot answer just now. Please try again in a moment.',
     'problem.offline': 'The server could not be reached. Please try again.',
+    'problem.no-sound': 'This browser did not play the digits. Please use the picture, or send without it.',
     'problem.no-work': 'This browser computes on pages with TLS only. Please use the picture.',
     'problem.unknown': 'Something went wrong.',
     'problem.demo-off': 'The demo needs the developer’s door: start the server with “countersign dev”.',
@@ -102,6 +106,9 @@ const STRINGS = {
     'work.hint': '改由您的设备计算约一秒钟。',
     'working': '设备正在计算…',
     'picture.new': '换一张',
+    'listen': '改听数字',
+    'listen.hint': '会念出五个数字。请输入听到的数字，代替图片中的字符。',
+    'listened': '请输入听到的五个数字。',
     'picture.alt': '图形验证图片：一条线穿过其中几个字符。下面的说明告诉您输入哪些。',
     'picture.failed': '图片没有加载出来。',
     'picture.replaced': '图片已过期，换了一张新的。',
@@ -141,14 +148,14 @@ const STRINGS = {
     'health': '健康状态',
 
     'missing.phone': '请输入手机号。',
-    'missing.answer': '请输入图片中的字符。',
+    'missing.answer': '请输入图片中的字符，或听到的数字。',
     'missing.code': '请输入短信中的验证码。',
 
     'problem.invalid-request': '服务器没有看懂这个请求。',
     'problem.invalid-phone': '这不像一个手机号，请检查一下。',
     'problem.country-not-allowed': '这里暂不支持该国家或地区的号码。',
     'problem.challenge-required': '请先完成图形验证。',
-    'problem.challenge-wrong': '图形验证不对，已换了一张。',
+    'problem.challenge-wrong': '图形验证不对，已换了一张，数字也换了。',
     'problem.challenge-expired': '图片已过期或已用过，已换了一张。',
     'problem.throttled': '操作太频繁了。',
     'problem.locked': '错误次数过多，该号码已暂时锁定。',
@@ -160,6 +167,7 @@ const STRINGS = {
     'problem.unauthorized': '本页的密钥未被接受。请刷新页面；若仍不行，请检查密钥及其允许的来源。',
     'problem.unavailable': '服务暂时无法响应，请稍后再试。',
     'problem.offline': '连接不上服务器，请再试一次。',
+    'problem.no-sound': '浏览器没能播放数字。请改用图片，或不看图片直接发送。',
     'problem.no-work': '这个浏览器只能在 TLS 页面上计算，请改用图片。',
     'problem.unknown': '出了点问题。',
     'problem.demo-off': '演示页需要开发者入口：请用 “countersign dev” 启动服务。',
@@ -382,6 +390,7 @@ async function newPicture() {
   const asked = ++picturesAsked;
   state.challenge = null;
   element('answer').value = '';
+  element('clip').pause();
   showPicture('loading');
   try {
     state.demo ??= await demo();
@@ -421,6 +430,38 @@ async function wishPicture() {
   } catch (refusal) {
     complain(refusal);
   }
+}
+
+/** Speaks the challenge. The focus stays where it is until all is said: a screen reader would talk over it. */
+async function listen() {
+  if (!state.challenge?.audio_url || state.busy) return;
+  tell(null);
+  mark(null);
+  const clip = element('clip');
+  const path = `${new URL(state.challenge.audio_url, location.href).pathname}?locale=${state.language}`;
+  try {
+    if (clip.getAttribute('src') !== path || clip.error) clip.src = path;
+    clip.currentTime = 0;
+    await clip.play();
+  } catch (failure) {
+    if (failure.name === 'AbortError') return; // another wish was faster
+    complain(await whyNotSpoken(path));
+  }
+}
+
+/** An audio element does not say what the server said. */
+async function whyNotSpoken(path) {
+  try {
+    await call('GET', path);
+  } catch (refusal) {
+    if (refusal.kind !== 'unknown') return refusal;
+  }
+  return new Refusal('no-sound');
+}
+
+function listened() {
+  tell('listened');
+  if (document.activeElement === element('listen')) element('answer').focus();
 }
 
 async function submitPhone(event) {
@@ -731,6 +772,7 @@ function drawWords() {
   for (const node of document.querySelectorAll('[data-alt]')) node.alt = say(node.dataset.alt);
   for (const node of document.querySelectorAll('[data-label]')) node.setAttribute('aria-label', say(node.dataset.label));
 
+  element('listen').hidden = Boolean(state.challenge) && !state.challenge.audio_url;
   put('instruction', state.challenge?.instruction[state.language] ?? '');
   drawBusy('send', 'sending');
   drawBusy('work', 'working');
@@ -843,6 +885,8 @@ function noticeExpiry() {
 function begin() {
   element('language').addEventListener('click', changeLanguage);
   element('new-picture').addEventListener('click', wishPicture);
+  element('listen').addEventListener('click', listen);
+  element('clip').addEventListener('ended', listened);
   element('form-phone').addEventListener('submit', submitPhone);
   element('work').addEventListener('click', submitWork);
   element('form-code').addEventListener('submit', submitCode);

@@ -107,36 +107,52 @@ fn ranged(headers: &HeaderMap, file: Vec<u8>) -> Response {
     let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     // What a condition would compare with is not sent, so a conditional part is the whole.
     let asked = asked.filter(|_| !headers.contains_key(header::IF_RANGE));
-    match asked.and_then(|range| part(range, length)) {
-        None => (kind, file).into_response(),
-        Some(Some((first, last))) => {
-            let part = [(header::CONTENT_RANGE, format!("bytes {first}-{last}/{length}"))];
-            (StatusCode::PARTIAL_CONTENT, kind, part, file[first..=last].to_vec()).into_response()
+    match asked.map_or(Part::Whole, |range| part(range, length)) {
+        Part::Whole => (kind, file).into_response(),
+        Part::Bytes(first, last) => {
+            let place = [(header::CONTENT_RANGE, format!("bytes {first}-{last}/{length}"))];
+            (StatusCode::PARTIAL_CONTENT, kind, place, file[first..=last].to_vec()).into_response()
         }
-        Some(None) => {
-            let part = [(header::CONTENT_RANGE, format!("bytes */{length}"))];
-            (StatusCode::RANGE_NOT_SATISFIABLE, kind, part).into_response()
+        Part::Beyond => {
+            let place = [(header::CONTENT_RANGE, format!("bytes */{length}"))];
+            (StatusCode::RANGE_NOT_SATISFIABLE, kind, place).into_response()
         }
     }
 }
 
-/// The first and the last byte of a range (RFC 9110 §14.1.2), or `None` in it where the file ends
-/// before; nothing at all for several ranges, and for what is none: then the whole file is right.
-fn part(range: &str, length: usize) -> Option<Option<(usize, usize)>> {
-    let (first, last) = range.strip_prefix("bytes=")?.trim().split_once('-')?;
+/// What is sent of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    /// All of it.
+    Whole,
+    /// From this byte to that, both included.
+    Bytes(usize, usize),
+    /// Nothing: it ends before what is asked for.
+    Beyond,
+}
+
+/// What a range asks for (RFC 9110 §14.1.2). For several ranges, and for what is none, the whole
+/// file is right.
+fn part(range: &str, length: usize) -> Part {
+    let ends = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'));
+    let (Some((first, last)), Some(end)) = (ends, length.checked_sub(1)) else {
+        return Part::Whole;
+    };
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| text.parse::<usize>().unwrap_or(usize::MAX))
     };
-    let end = length.checked_sub(1)?;
-    let (first, last) = match (number(first), number(last)) {
-        (Some(first), Some(last)) if first <= last => (first, last.min(end)),
-        (Some(first), None) if last.is_empty() => (first, end),
-        (None, Some(count)) if first.is_empty() && count > 0 => (length.saturating_sub(count), end),
-        (None, Some(_)) if first.is_empty() => return Some(None),
-        _ => return None,
-    };
-    Some((first <= end).then_some((first, last)))
+    match (number(first), number(last)) {
+        (None, Some(0)) if first.is_empty() => Part::Beyond,
+        (None, Some(count)) if first.is_empty() => Part::Bytes(length.saturating_sub(count), end),
+        (Some(first), Some(last)) if first > last => Part::Whole,
+        (Some(first), _) if first > end && (last.is_empty() || number(last).is_some()) => {
+            Part::Beyond
+        }
+        (Some(first), Some(last)) => Part::Bytes(first, last.min(end)),
+        (Some(first), None) if last.is_empty() => Part::Bytes(first, end),
+        _ => Part::Whole,
+    }
 }
 
 #[cfg(test)]
@@ -146,28 +162,28 @@ mod tests {
     #[test]
     fn parts_are_the_standards() {
         let cases = [
-            ("bytes=0-", Some(Some((0, 99)))),
-            ("bytes=0-1", Some(Some((0, 1)))),
-            ("bytes=10-1000", Some(Some((10, 99)))),
-            ("bytes=99-99", Some(Some((99, 99)))),
-            ("bytes=-1", Some(Some((99, 99)))),
-            ("bytes=-1000", Some(Some((0, 99)))),
-            ("bytes=0-99999999999999999999999", Some(Some((0, 99)))),
-            ("bytes=100-", Some(None)),
-            ("bytes=100-200", Some(None)),
-            ("bytes=-0", Some(None)),
-            ("bytes=2-1", None),
-            ("bytes=0-1,3-4", None),
-            ("bytes=-", None),
-            ("bytes=+1-2", None),
-            ("bytes=1-x", None),
-            ("items=0-1", None),
-            ("", None),
+            ("bytes=0-", Part::Bytes(0, 99)),
+            ("bytes=0-1", Part::Bytes(0, 1)),
+            ("bytes=10-1000", Part::Bytes(10, 99)),
+            ("bytes=99-99", Part::Bytes(99, 99)),
+            ("bytes=-1", Part::Bytes(99, 99)),
+            ("bytes=-1000", Part::Bytes(0, 99)),
+            ("bytes=0-99999999999999999999999", Part::Bytes(0, 99)),
+            ("bytes=100-", Part::Beyond),
+            ("bytes=100-200", Part::Beyond),
+            ("bytes=-0", Part::Beyond),
+            ("bytes=2-1", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("bytes=+1-2", Part::Whole),
+            ("bytes=1-x", Part::Whole),
+            ("items=0-1", Part::Whole),
+            ("", Part::Whole),
         ];
         for (range, expected) in cases {
             assert_eq!(part(range, 100), expected, "{range}");
         }
-        assert_eq!(part("bytes=0-", 0), None);
+        assert_eq!(part("bytes=0-", 0), Part::Whole);
     }
 
     #[test]

@@ -148,7 +148,8 @@ impl Kind {
                 "throttled",
                 "Too many messages, or too many challenges",
                 "Wait until `retry_at` (also in `Retry-After`, in seconds). `limit` says which \
-                 limit it is: the phone's, the address's, or that of challenges from there.",
+                 limit it is: the phone's, the address's, that of challenges from there, or \
+                 that of listening to them (`audio`).",
             ),
             Self::Locked => (
                 StatusCode::TOO_MANY_REQUESTS,

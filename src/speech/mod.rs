@@ -77,7 +77,9 @@ fn said(digits: &str, voice: &Voice, random: &mut Random) -> Vec<Vec<f32>> {
         let loud = random.between(0.8, 1.0);
         let mut word = stretch::stretched(samples, pitch, pace);
         word.truncate(whole(real(*length) * pace));
-        word.iter_mut().for_each(|sample| *sample *= loud);
+        for sample in &mut word {
+            *sample *= loud;
+        }
         word
     };
     spoken.iter().map(word).collect()

@@ -8,7 +8,7 @@ pub(super) const LONGEST: usize = 5_200;
 
 /// A digit as samples of about -0.8 to 0.8, with silence after it up to the longest one's length:
 /// what is done to it then takes as long for each digit.
-pub(super) type Digit = [f32; LONGEST];
+pub(super) type Digit = Vec<f32>;
 
 /// A voice: a file of `voices/`.
 pub(super) struct Voice(&'static [u8]);
@@ -64,11 +64,10 @@ impl Voice {
 
 fn decoded(code: &[u8]) -> Digit {
     let (mut predicted, mut index) = (0_i32, 0_usize);
-    let mut digit = [0.0; LONGEST];
     let nibbles = code.iter().flat_map(|byte| [byte & 15, byte >> 4]);
     // The silence after it is decoded like a digit, so that a short one takes as long.
     let nibbles = nibbles.chain(std::iter::repeat([0, 8]).flatten());
-    for (sample, nibble) in digit.iter_mut().zip(nibbles) {
+    let sample = |nibble: u8| {
         let step = STEPS[index];
         let parts = [step >> 3, step >> 2, step >> 1, step];
         let bits = [true, nibble & 1 != 0, nibble & 2 != 0, nibble & 4 != 0];
@@ -78,9 +77,9 @@ fn decoded(code: &[u8]) -> Digit {
         index = index.saturating_add_signed(MOVES[usize::from(nibble & 7)].into());
         index = index.min(STEPS.len() - 1);
         let heard = i16::try_from(predicted).expect("it was clamped to 16 bits");
-        *sample = f32::from(heard) / 32_768.0;
-    }
-    digit
+        f32::from(heard) / 32_768.0
+    };
+    nibbles.take(LONGEST).map(sample).collect()
 }
 
 #[cfg(test)]

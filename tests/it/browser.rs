@@ -52,6 +52,7 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--no-proxy-server",
             "--hide-scrollbars",
+            "--mute-audio",
             "--lang=en-US",
             "--window-size=900,1043",
             &data,
@@ -152,6 +153,33 @@ impl Browser {
         (id, answer["answer"].as_str().unwrap().to_owned())
     }
 
+    /// Listens with the button that has the focus, to the end, and says what was spoken.
+    async fn hear(&self, world: &World, language: &str) -> String {
+        self.press(ENTER).await;
+        let clip = "document.getElementById('clip')";
+        self.wait(&format!("!{clip}.paused && {clip}.currentTime > 0.1")).await;
+        self.focused("listen").await;
+        let length = self.run(&format!("return {clip}.duration")).await.as_f64().unwrap();
+        assert!((length - 4.9).abs() < 0.01, "{length}");
+        // The last of it is as good as all of it.
+        self.run(&format!("{clip}.currentTime = 4.7")).await;
+        self.wait("document.activeElement.id === 'answer'").await;
+        assert!(!self.text("status").await.is_empty(), "what to do now");
+        let path = self.run(&format!("return {clip}.getAttribute('src')")).await;
+        let path = path.as_str().unwrap();
+        assert!(path.ends_with(&format!("?locale={language}")), "{path}");
+        let id = path.split('/').nth(3).unwrap();
+        let answers = body(world.get(&format!("/dev/challenges/{id}")).send().await.unwrap()).await;
+        answers["audio"][language].as_str().unwrap().to_owned()
+    }
+
+    /// The name that a screen reader gives to what has the focus.
+    async fn spoken_name(&self) -> String {
+        let active = self.command(Method::GET, "element/active", Value::Null).await;
+        let path = format!("element/{}/computedlabel", active[ELEMENT].as_str().unwrap());
+        self.command(Method::GET, &path, Value::Null).await.as_str().unwrap().to_owned()
+    }
+
     /// Keeps a picture of the window, if one is wanted.
     #[expect(clippy::disallowed_methods, reason = "a picture is asked for from outside")]
     async fn screenshot(&self, name: &str) {
@@ -247,7 +275,7 @@ async fn a_person_proves_a_phone_with_the_keyboard_alone_and_in_chinese() {
     assert_eq!(browser.text("language").await, "English");
 
     browser.focused("phone").await;
-    browser.press(&format!("+86 {phone}{TAB}{TAB}")).await;
+    browser.press(&format!("+86 {phone}{TAB}{TAB}{TAB}")).await;
     browser.focused("answer").await;
     browser.press(&format!("{answer_again}{ENTER}")).await;
     browser.focused("code").await;
@@ -270,7 +298,7 @@ async fn a_person_who_reads_no_picture_lets_the_device_work_with_the_keyboard_al
     browser.go(&world.url("/")).await;
     browser.picture(&world, "").await;
     browser.focused("phone").await;
-    browser.press(&format!("{phone}{TAB}{TAB}{TAB}{TAB}")).await;
+    browser.press(&format!("{phone}{TAB}{TAB}{TAB}{TAB}{TAB}")).await;
     browser.focused("work").await;
     // What a screen reader says of it: its name, and what happens instead.
     let described =
@@ -284,6 +312,61 @@ async fn a_person_who_reads_no_picture_lets_the_device_work_with_the_keyboard_al
     let code = world.code(&format!("+86{phone}")).await;
     browser.press(&format!("{code}{ENTER}")).await;
     browser.wait("document.getElementById('signature').dataset.verdict === 'valid'").await;
+    browser.close().await;
+}
+
+/// Who cannot see the picture: the keyboard alone, and what a screen reader would say.
+#[tokio::test]
+async fn a_person_who_sees_no_picture_listens_with_the_keyboard_alone() {
+    let (world, browser) = (World::start(USUAL).await, Browser::open().await);
+    for (number, language, name) in [(4, "en", "Listen instead"), (5, "zh", "改听数字")] {
+        let phone = mobile(SERIES, number);
+        browser.go(&world.url("/")).await;
+        browser.picture(&world, "").await;
+        if language == "zh" {
+            browser.click("language").await;
+            browser.wait("document.documentElement.lang === 'zh-CN'").await;
+            browser.run("document.getElementById('phone').focus()").await;
+        }
+        browser.focused("phone").await;
+        browser.press(&format!("{phone}{TAB}")).await;
+        browser.focused("listen").await;
+        assert_eq!(browser.spoken_name().await, name);
+        // Nothing that is only drawn is read aloud, and what it does is.
+        let described =
+            "document.getElementById(document.activeElement.getAttribute('aria-describedby'))";
+        let hint = browser.run(&format!("return {described}.textContent")).await;
+        let five = if language == "en" { "Five digits" } else { "五个数字" };
+        assert!(hint.as_str().unwrap().contains(five), "{hint}");
+
+        let first = browser.hear(&world, language).await;
+        // Another picture has other digits, and is reached the same way.
+        browser.press(TAB).await;
+        browser.focused("new-picture").await;
+        let (id, _) = browser.picture(&world, "").await;
+        browser.press(ENTER).await;
+        browser.picture(&world, &id).await;
+        browser.run("document.getElementById('listen').focus()").await;
+        let digits = browser.hear(&world, language).await;
+        assert_ne!(first, digits, "by chance once in 100 000");
+        browser.press(&format!("{digits}{ENTER}")).await;
+        browser.focused("code").await;
+        let code = world.code(&format!("+86{phone}")).await;
+        browser.press(&format!("{code}{ENTER}")).await;
+        browser.wait("document.getElementById('signature').dataset.verdict === 'valid'").await;
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn who_listens_too_often_is_told_when_to_come_again() {
+    let config = "[challenge]\nexempt = []\naudio_clips_per_10_minutes = 1\n";
+    let (world, browser) = (World::start(&format!("{config}{USUAL}")).await, Browser::open().await);
+    browser.go(&world.url("/")).await;
+    browser.picture(&world, "").await;
+    assert_eq!(world.get("/audio_codes/one/").send().await.unwrap().status().as_u16(), 200);
+    browser.click("listen").await;
+    browser.wait("document.getElementById('error').textContent.includes('Try again at')").await;
     browser.close().await;
 }
 

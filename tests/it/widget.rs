@@ -6,7 +6,7 @@ use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
 use reqwest::{StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -58,6 +58,30 @@ async fn starts(world: &World, number: u32, payload: &str) {
     world.code(&format!("+86{}", mobile(SERIES, number))).await;
 }
 
+/// A page whose ladder asks for a picture, once the widget was clicked.
+async fn asked_for_a_picture(pages: &mut JoinSet<()>) -> (World, Browser) {
+    let config = "[challenge]\nexempt = []\nasked_per_10_minutes = 400\nwork_tries = 100\n";
+    let (world, origin) = page(pages, config).await;
+    for _ in 0..100 {
+        assert_eq!(world.get("/image_codes/one/").send().await.unwrap().status(), StatusCode::OK);
+    }
+    let browser = Browser::open().await;
+    browser.go(&origin).await;
+    browser.wait("document.querySelector('altcha-widget input[type=checkbox]')").await;
+    browser.run(CLICK).await;
+    browser.wait(&format!("{IMAGE} && {IMAGE}.naturalWidth > 0")).await;
+    (world, browser)
+}
+
+/// The answers of the challenge that the widget shows.
+async fn answers(world: &World, browser: &Browser) -> Value {
+    let id = browser.run(&format!("return {IMAGE}.src.split('/').at(-2)")).await;
+    let path = format!("/dev/challenges/{}", id.as_str().unwrap());
+    body(world.get(&path).send().await.unwrap()).await
+}
+
+const IMAGE: &str = "[...document.images].find((image) => image.src.includes('/v1/challenges/'))";
+
 const CLICK: &str = "document.querySelector('altcha-widget input[type=checkbox]').click()";
 
 #[tokio::test]
@@ -76,24 +100,31 @@ async fn the_stock_widget_works_and_its_payload_begins_a_verification() {
 #[tokio::test]
 async fn the_stock_widget_shows_our_picture_where_the_ladder_asks_for_it() {
     let mut pages = JoinSet::new();
-    let config = "[challenge]\nexempt = []\nasked_per_10_minutes = 400\nwork_tries = 100\n";
-    let (world, origin) = page(&mut pages, config).await;
-    for _ in 0..100 {
-        assert_eq!(world.get("/image_codes/one/").send().await.unwrap().status(), StatusCode::OK);
-    }
-    let browser = Browser::open().await;
-    browser.go(&origin).await;
-    browser.wait("document.querySelector('altcha-widget input[type=checkbox]')").await;
-    browser.run(CLICK).await;
-    // A picture, and a field for what is read.
-    let image = "[...document.images].find((image) => image.src.includes('/v1/challenges/'))";
-    browser.wait(&format!("{image} && {image}.naturalWidth > 0")).await;
-    let id = browser.run(&format!("return {image}.src.split('/').at(-2)")).await;
-    let path = format!("/dev/challenges/{}", id.as_str().unwrap());
-    let answer = body(world.get(&path).send().await.unwrap()).await;
+    let (world, browser) = asked_for_a_picture(&mut pages).await;
+    let answers = answers(&world, &browser).await;
     browser.run("document.querySelector('input[minlength]').focus()").await;
-    browser.press(&format!("{}{ENTER}", answer["answer"].as_str().unwrap())).await;
+    browser.press(&format!("{}{ENTER}", answers["answer"].as_str().unwrap())).await;
     let payload = payload(&browser).await;
     starts(&world, 2, &payload).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_stock_widget_speaks_our_digits_where_a_person_cannot_see() {
+    let mut pages = JoinSet::new();
+    let (world, browser) = asked_for_a_picture(&mut pages).await;
+    let answers = answers(&world, &browser).await;
+    // Its own key for listening, in the field for the answer.
+    browser.run("document.querySelector('input[minlength]').focus()").await;
+    browser.press(" ").await;
+    let audio = "document.querySelector('altcha-widget audio')";
+    browser.wait(&format!("{audio} && {audio}.currentTime > 0.1 && !{audio}.error")).await;
+    let clip = browser.run(&format!("return [{audio}.src, {audio}.duration]")).await;
+    let (url, length) = (clip[0].as_str().unwrap(), clip[1].as_f64().unwrap());
+    assert!(url.contains("/audio?language=en"), "{url}");
+    assert!((length - 4.9).abs() < 0.01, "{length}");
+    browser.press(&format!("{}{ENTER}", answers["audio"]["en"].as_str().unwrap())).await;
+    let payload = payload(&browser).await;
+    starts(&world, 3, &payload).await;
     browser.close().await;
 }
