@@ -27,7 +27,7 @@ fn a_clip_is_the_same_on_every_machine() {
         let clip = speak("0123456789", &seed(3), language);
         clip.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)))
     };
-    assert_eq!(Language::ALL.map(sum), [1_460_200_395, 1_971_248_520]);
+    assert_eq!(Language::ALL.map(sum), [586_030_956, 1_971_248_520]);
 }
 
 #[test]

@@ -18,18 +18,19 @@ import tempfile
 
 RATE = 8000
 ENGLISH = "zero one two three four five six seven eight nine".split()
-# One is read yao, as people in China read numbers aloud: yi and qi are alike on the telephone.
-CHINESE = list("零幺二三四五六七八九")
+# One is read yao, as people in China read numbers aloud: yi and qi are alike on the telephone. Pinyin with tones, since
+# Debian's espeak-ng has no dictionary of characters: its voice `cmn` spells most of them in English.
+CHINESE = "ling2 yao1 er4 san1 si4 wu3 liu4 qi1 ba1 jiu3".split()
 # Name, program, its voice, what else it is told.
 VOICES = [
     ("en-kal", "flite", "kal16", ["--setf", "duration_stretch=1.05"]),
     ("en-awb", "flite", "awb", []),
     ("en-rms", "flite", "rms", []),
     ("en-slt", "flite", "slt", []),
-    ("zh-m1", "espeak-ng", "cmn", ["-s", "150", "-p", "42"]),
-    ("zh-m2", "espeak-ng", "cmn+m3", ["-s", "150", "-p", "30"]),
-    ("zh-f1", "espeak-ng", "cmn+f2", ["-s", "150", "-p", "58"]),
-    ("zh-f2", "espeak-ng", "cmn+f5", ["-s", "150", "-p", "66"]),
+    ("zh-m1", "espeak-ng", "cmn-latn-pinyin", ["-s", "125", "-p", "60"]),
+    ("zh-m2", "espeak-ng", "cmn-latn-pinyin+m3", ["-s", "125", "-p", "52"]),
+    ("zh-f1", "espeak-ng", "cmn-latn-pinyin+f2", ["-s", "135", "-p", "58"]),
+    ("zh-f2", "espeak-ng", "cmn-latn-pinyin+f5", ["-s", "135", "-p", "66"]),
 ]
 # What is quieter than this beside the loudest stretch is not speech.
 SILENCE = 0.02
