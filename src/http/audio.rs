@@ -37,8 +37,10 @@ fn language(uri: &Uri, headers: &HeaderMap) -> Result<Language, Problem> {
 /// A challenge's audio: the same every time. Needs no key: an `audio` element sends none.
 #[utoipa::path(get, path = "/v1/challenges/{id}/audio",
     params(("id" = String, Path, description = "The challenge's id"),
-        ("locale" = Option<String>, Query, description = "`zh` or `en`; else as `Accept-Language` says"),
-        ("language" = Option<String>, Query, description = "The same, as ALTCHA's widget calls it")),
+        ("locale" = Option<String>, Query,
+            description = "`zh` or `en`; else as `Accept-Language` says"),
+        ("language" = Option<String>, Query,
+            description = "The same, as ALTCHA's widget calls it")),
     responses((status = 200, content_type = "audio/wav", body = Vec<u8>),
         (status = 206, content_type = "audio/wav", body = Vec<u8>), (status = 404), (status = 416),
         (status = 429, body = super::native::ProblemBody), (status = 503)))]

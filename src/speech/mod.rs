@@ -1,12 +1,12 @@
 //! The audio challenge, for people who cannot see the picture: five digits, spoken.
 //!
-//! A clip follows from its digits, its seed and its language alone, like a picture: who asks again
-//! for the same challenge gets the same bytes. Voice, pitch, pace, pauses and loudness, a murmur and
-//! a little noise behind it differ from clip to clip, so that no table of clips helps. The murmur is
-//! speech played backwards, much quieter than the digits: it disturbs people little.
+//! A clip follows from its digits, its seed and its language alone, like a picture: who asks
+//! again for the same challenge gets the same bytes. Voice, pitch, pace, pauses and loudness, a
+//! murmur and a little noise behind it differ from clip to clip, so that no table of clips helps.
+//! The murmur is speech played backwards, much quieter than the digits: it disturbs people little.
 //!
-//! Every clip has one size, and is made in the same steps whatever is said. Like pictures, clips are
-//! made with `+`, `-`, `*` and `/` alone, so that two nodes make the same.
+//! Every clip has one size, and is made in the same steps whatever is said. Like pictures, clips
+//! are made with `+`, `-`, `*` and `/` alone, so that two nodes make the same.
 //!
 //! Speech is easier for programs than our pictures are: `docs/challenge.md` says how much. What
 //! makes up for that are the limits of those who answer by ear.

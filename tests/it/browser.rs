@@ -14,6 +14,7 @@ use crate::world::{USUAL, World, body, free_port, mobile};
 const SERIES: u32 = 320;
 pub(crate) const ENTER: &str = "\u{e007}";
 const TAB: &str = "\u{e004}";
+const SHIFT: &str = "\u{e008}";
 /// How the protocol names an element in its answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -130,6 +131,14 @@ impl Browser {
         });
         let keyboard =
             json!({"type": "key", "id": "keyboard", "actions": downs.collect::<Vec<_>>()});
+        self.command(Method::POST, "actions", json!({"actions": [keyboard]})).await;
+    }
+
+    /// Goes back by one stop of the keyboard: the tabulator with the shift key.
+    async fn back(&self) {
+        let keys = [("keyDown", SHIFT), ("keyDown", TAB), ("keyUp", TAB), ("keyUp", SHIFT)];
+        let keys = keys.map(|(what, key)| json!({"type": what, "value": key}));
+        let keyboard = json!({"type": "key", "id": "keyboard", "actions": keys});
         self.command(Method::POST, "actions", json!({"actions": [keyboard]})).await;
     }
 
@@ -319,7 +328,7 @@ async fn a_person_who_reads_no_picture_lets_the_device_work_with_the_keyboard_al
 #[tokio::test]
 async fn a_person_who_sees_no_picture_listens_with_the_keyboard_alone() {
     let (world, browser) = (World::start(USUAL).await, Browser::open().await);
-    for (number, language, name) in [(4, "en", "Listen instead"), (5, "zh", "改听数字")] {
+    for (number, language, name) in [(4, "en", "Listen"), (5, "zh", "听数字")] {
         let phone = mobile(SERIES, number);
         browser.go(&world.url("/")).await;
         browser.picture(&world, "").await;
@@ -341,12 +350,15 @@ async fn a_person_who_sees_no_picture_listens_with_the_keyboard_alone() {
 
         let first = browser.hear(&world, language).await;
         // Another picture has other digits, and is reached the same way.
-        browser.press(TAB).await;
+        browser.back().await;
         browser.focused("new-picture").await;
         let (id, _) = browser.picture(&world, "").await;
         browser.press(ENTER).await;
         browser.picture(&world, &id).await;
-        browser.run("document.getElementById('listen').focus()").await;
+        browser.focused("answer").await;
+        browser.back().await;
+        browser.back().await;
+        browser.focused("listen").await;
         let digits = browser.hear(&world, language).await;
         assert_ne!(first, digits, "by chance once in 100 000");
         browser.press(&format!("{digits}{ENTER}")).await;

@@ -1,5 +1,5 @@
-//! Challenges by ear: whichever of picture and clip is answered, right or wrong, both are spent; and
-//! who listens is held back sooner than who looks.
+//! Challenges by ear: whichever of picture and clip is answered, right or wrong, both are spent;
+//! and who listens is held back sooner than who looks.
 
 use std::net::IpAddr;
 
