@@ -105,6 +105,8 @@ pub(super) struct Challenge {
     pub(super) network_asked_per_10_minutes: u32,
     pub(super) wrong_per_10_minutes: u32,
     pub(super) exempt: Vec<String>,
+    #[serde(default)]
+    pub(super) third_parties: Vec<toml::Table>,
 }
 
 #[derive(Deserialize)]

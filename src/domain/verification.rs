@@ -13,6 +13,7 @@ use crate::domain::id::DeliveryId;
 use crate::domain::minted::Kind;
 use crate::domain::policy::{Policy, TIMELINE_KEPT};
 use crate::domain::risk::Reason;
+use crate::domain::third_party::Vendor;
 
 /// The record of a verification.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +63,8 @@ pub enum How {
     Work,
     /// Both.
     WorkAndImage,
+    /// A vendor vouched.
+    ThirdParty(Vendor),
 }
 
 impl Passage {
@@ -72,6 +75,7 @@ impl Passage {
             Some(Kind::Image) => How::Image,
             Some(Kind::Work(_) | Kind::Passed { image: false }) => How::Work,
             Some(Kind::WorkThenImage(_) | Kind::Passed { image: true }) => How::WorkAndImage,
+            Some(Kind::ThirdParty(vendor, _)) => How::ThirdParty(vendor),
         };
         Self { how, reason }
     }
@@ -85,6 +89,7 @@ impl How {
             Self::Image => "image",
             Self::Work => "proof-of-work",
             Self::WorkAndImage => "proof-of-work-and-image",
+            Self::ThirdParty(vendor) => vendor.as_str(),
         }
     }
 }

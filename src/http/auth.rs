@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::Doors;
 use super::problem::{Kind, Problem};
+use crate::domain::minted::{Kind as Wish, Version};
+use crate::domain::third_party::Vendor;
 
 /// An application with its own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub enum Offer {
     Image,
     /// Proof of work.
     Work,
+    /// A vendor's own: the one that is configured at this place.
+    ThirdParty(Vendor, u8),
 }
 
 impl Offer {
@@ -59,6 +63,16 @@ impl Offer {
         match self {
             Self::Image => "image",
             Self::Work => "proof-of-work",
+            Self::ThirdParty(vendor, _) => vendor.as_str(),
+        }
+    }
+
+    /// The challenge that is minted for it, with work of this version.
+    pub(super) fn wish(self, version: Version) -> Wish {
+        match self {
+            Self::Image => Wish::Image,
+            Self::Work => Wish::Work(version),
+            Self::ThirdParty(vendor, place) => Wish::ThirdParty(vendor, place),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 mod binding;
+mod third_party;
 
 use super::*;
 use crate::chance::SeededChance;
