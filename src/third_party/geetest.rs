@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::settings::{Parts, Settings};
-use super::{ThirdParty, is_plain};
+use super::{ThirdParty, is_plain, object};
 use crate::domain::third_party::{Report, Verdict};
 use crate::providers::signing;
 
@@ -114,7 +114,7 @@ struct Arguments {
 }
 
 fn read(body: &[u8], lot_number: &str) -> Result<Report, Verdict> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| Verdict::Down("garbled"))?;
+    let answer: Answer = object(body)?;
     let arguments = answer.captcha_args.unwrap_or_default();
     match (answer.status.as_deref(), answer.result.as_deref()) {
         (Some("error"), _) => Err(Verdict::Refused("vendor-error")),

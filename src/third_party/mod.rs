@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use reqwest::RequestBuilder;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, Millis};
@@ -257,6 +258,12 @@ async fn call(request: RequestBuilder) -> Result<Answer, Verdict> {
         500..=599 => Err(Verdict::Down("http-5xx")),
         _ => Err(Verdict::Down("http-other")),
     }
+}
+
+/// An answer in JSON. Our structures would be read out of lists, too: no vendor answers with one.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Verdict> {
+    let read = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok());
+    read.flatten().ok_or(Verdict::Down("garbled"))
 }
 
 /// Whether a text can be part of a token: printable, and not too long.

@@ -25,18 +25,25 @@ pub struct Row {
     pub base_url: Option<&'static str>,
     /// How long a token is good.
     pub token_life: Millis,
-    /// Whether it reports the page's host in every answer.
-    pub reports_host: bool,
-    /// Whether it reports the action that the page named.
-    pub reports_action: bool,
-    /// Whether it reports a score.
-    pub reports_score: bool,
+    /// What it reports in every answer that vouches for a token.
+    pub reports: &'static [Part],
     /// Whether it wants a cloud account's key pair besides.
     pub wants_api_key: bool,
     /// Secrets that anybody knows, which the vendor gives out for tests.
     pub test_secrets: &'static [&'static str],
     /// Makes the dialect.
     pub make: fn(&Settings, &Parts) -> Box<dyn ThirdParty>,
+}
+
+/// A part of a vendor's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The host of the page.
+    Host,
+    /// The action that the page named.
+    Action,
+    /// A score.
+    Score,
 }
 
 /// What third parties are made with.
@@ -51,9 +58,7 @@ const NONE: Row = Row {
     vendor: Vendor::Cap,
     base_url: None,
     token_life: MINUTE,
-    reports_host: false,
-    reports_action: false,
-    reports_score: false,
+    reports: &[],
     wants_api_key: false,
     test_secrets: &[],
     make: siteverify::make,
@@ -66,8 +71,7 @@ const ROWS: [Row; 7] = [
         vendor: Vendor::Turnstile,
         base_url: Some("https://challenges.cloudflare.com/turnstile/v0"),
         token_life: 5 * MINUTE,
-        reports_host: true,
-        reports_action: true,
+        reports: &[Part::Host, Part::Action],
         test_secrets: &[
             "1x0000000000000000000000000000000AA",
             "2x0000000000000000000000000000000AA",
@@ -79,7 +83,7 @@ const ROWS: [Row; 7] = [
         vendor: Vendor::Hcaptcha,
         base_url: Some("https://api.hcaptcha.com"),
         token_life: 2 * MINUTE,
-        reports_host: true,
+        reports: &[Part::Host],
         test_secrets: &["0x0000000000000000000000000000000000000000"],
         ..NONE
     },
@@ -87,7 +91,7 @@ const ROWS: [Row; 7] = [
         vendor: Vendor::RecaptchaV2,
         base_url: Some("https://www.google.com/recaptcha/api"),
         token_life: 2 * MINUTE,
-        reports_host: true,
+        reports: &[Part::Host],
         test_secrets: &["6LeIxAcTAAAAAGG-vFI1TnRWxMZNFuojJ4WifJWe"],
         ..NONE
     },
@@ -95,9 +99,7 @@ const ROWS: [Row; 7] = [
         vendor: Vendor::RecaptchaV3,
         base_url: Some("https://www.google.com/recaptcha/api"),
         token_life: 2 * MINUTE,
-        reports_host: true,
-        reports_action: true,
-        reports_score: true,
+        reports: &[Part::Host, Part::Action, Part::Score],
         ..NONE
     },
     Row {
@@ -174,6 +176,9 @@ fn timeout_ms() -> u32 {
     3000
 }
 
+/// A setting, whether it fits, and what to do if it does not.
+type Checked = (&'static str, bool, &'static str);
+
 /// The action, where none is configured.
 const ACTION: &str = "countersign";
 /// The least score, where none is configured: what the vendor advises to begin with.
@@ -205,16 +210,30 @@ impl Settings {
     }
 
     fn check(&self, row: &Row) -> Result<(), Misfit> {
+        kind::checked(self.keys(row).into_iter().chain(self.bounds(row)))
+    }
+
+    /// Where the vendor is, and our account there.
+    fn keys(&self, row: &Row) -> [Checked; 7] {
         let own = row.base_url.is_none();
-        let is_score = |score: f64| (0.0..=1.0).contains(&score);
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let hosts_fit = self.hosts.iter().all(|host| host == ANY_HOST || is_host(host));
-        kind::checked([
-            ("name", kind::sound_id(&self.name, "-_"), "1 to 64 letters, digits, - and _"),
-            ("base_url", kind::sound_url(&self.base_url), kind::URL_ADVICE),
+        let sound = kind::sound_url(&self.base_url);
+        let digits = self.site_key.bytes().all(|byte| byte.is_ascii_digit());
+        let api_key = self.api_key.expose_secret();
+        let (id_fits, key_fits) =
+            (kind::sound_id(&self.api_id, ""), kind::sound_secret(&self.api_key));
+        let (api_id_advice, api_key_advice) = if row.wants_api_key {
+            (
+                "copy the SecretId of an API key from the cloud console",
+                "copy the SecretKey that belongs to api_id; or name a file as api_key_file",
+            )
+        } else {
+            ("this vendor takes none: leave it out", "this vendor takes none: leave it out")
+        };
+        [
+            ("base_url", sound, kind::URL_ADVICE),
             (
                 "base_url",
-                own || !kind::sound_url(&self.base_url) || is_private(&self.base_url),
+                own || !sound || is_private(&self.base_url),
                 "write https://: the secret goes there (http:// is taken for this machine alone)",
             ),
             (
@@ -224,7 +243,7 @@ impl Settings {
             ),
             (
                 "site_key",
-                !row.wants_api_key || digits(&self.site_key),
+                !row.wants_api_key || digits,
                 "copy the CaptchaAppId from the console: digits",
             ),
             (
@@ -233,63 +252,52 @@ impl Settings {
                 "copy the secret that belongs to site_key from the console, without spaces; or \
                  name a file as secret_key_file",
             ),
-            (
-                "api_id",
-                given_as_wanted(&self.api_id, row.wants_api_key, kind::sound_id(&self.api_id, "")),
-                if row.wants_api_key {
-                    "copy the SecretId of an API key from the cloud console"
-                } else {
-                    "this vendor takes none: leave it out"
-                },
-            ),
-            (
-                "api_key",
-                given_as_wanted(
-                    self.api_key.expose_secret(),
-                    row.wants_api_key,
-                    kind::sound_secret(&self.api_key),
-                ),
-                if row.wants_api_key {
-                    "copy the SecretKey that belongs to api_id; or name a file as api_key_file"
-                } else {
-                    "this vendor takes none: leave it out"
-                },
-            ),
+            ("api_id", as_wanted(row.wants_api_key, id_fits, &self.api_id), api_id_advice),
+            ("api_key", as_wanted(row.wants_api_key, key_fits, api_key), api_key_advice),
+        ]
+    }
+
+    /// What its reports must say, and what holds here.
+    fn bounds(&self, row: &Row) -> [Checked; 10] {
+        let reports = |part| row.reports.contains(&part);
+        let hosts_fit = self.hosts.iter().all(|host| host == ANY_HOST || is_host(host));
+        // This one reports it mostly.
+        let may_report_host = reports(Part::Host) || row.vendor == Vendor::Geetest;
+        let action_fits = self.action.as_deref().is_none_or(|it| it.is_empty() || is_action(it));
+        let score_fits = self.score_min.is_none_or(|score| (0.0..=1.0).contains(&score));
+        [
+            ("name", kind::sound_id(&self.name, "-_"), "1 to 64 letters, digits, - and _"),
             (
                 "hosts",
-                !row.reports_host || !self.hosts.is_empty(),
+                !reports(Part::Host) || !self.hosts.is_empty(),
                 "list the hosts of the pages that show the widget, such as [\"shop.example\"]: a \
                  token of another site's page is refused (\"*\" takes any)",
             ),
             (
                 "hosts",
-                row.reports_host || row.vendor == Vendor::Geetest || self.hosts.is_empty(),
+                may_report_host || self.hosts.is_empty(),
                 "this vendor reports no host: leave it out",
             ),
             ("hosts", hosts_fit, "write hosts alone, such as shop.example"),
             (
                 "action",
-                row.reports_action || self.action.is_none(),
+                reports(Part::Action) || self.action.is_none(),
                 "this vendor reports no action: leave it out",
             ),
-            (
-                "action",
-                self.action.as_deref().is_none_or(|it| it.is_empty() || is_action(it)),
-                "1 to 32 letters, digits and _",
-            ),
+            ("action", action_fits, "1 to 32 letters, digits and _"),
             (
                 "score_min",
-                row.reports_score || self.score_min.is_none(),
+                reports(Part::Score) || self.score_min.is_none(),
                 "this vendor reports no score: leave it out",
             ),
-            ("score_min", self.score_min.is_none_or(is_score), "0.0 to 1.0"),
+            ("score_min", score_fits, "0.0 to 1.0"),
             (
                 "when_down",
                 when_down(&self.when_down).is_some(),
                 "\"refuse\", \"image\" or \"proof-of-work\"",
             ),
             ("timeout_ms", TIMEOUT_MS.contains(&self.timeout_ms), "200 to 5000"),
-        ])
+        ]
     }
 
     /// The vendor's row.
@@ -305,7 +313,7 @@ impl Settings {
     /// The action that pages must name.
     pub(super) fn action(&self) -> Option<&str> {
         let action = self.action.as_deref().unwrap_or(ACTION);
-        (self.row().reports_action && !action.is_empty()).then_some(action)
+        (self.row().reports.contains(&Part::Action) && !action.is_empty()).then_some(action)
     }
 
     /// What is done while it cannot be asked.
@@ -319,7 +327,7 @@ impl Settings {
         Expected {
             hosts: self.hosts.clone(),
             action: self.action().map(str::to_owned),
-            score_min: self.row().reports_score.then_some(score_min),
+            score_min: self.row().reports.contains(&Part::Score).then_some(score_min),
         }
     }
 
@@ -365,7 +373,7 @@ fn when_down(word: &str) -> Option<WhenDown> {
 }
 
 /// Whether a setting is sound where it is wanted, and left out where it is not.
-fn given_as_wanted(text: &str, wanted: bool, sound: bool) -> bool {
+fn as_wanted(wanted: bool, sound: bool, text: &str) -> bool {
     if wanted { sound } else { text.is_empty() }
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::settings::{Parts, Settings};
-use super::{ThirdParty, is_plain};
+use super::{ThirdParty, is_plain, object};
 use crate::domain::third_party::{Report, Vendor, Verdict};
 use crate::providers::signing;
 
@@ -114,7 +114,7 @@ impl Answer {
 fn read(body: &[u8], settled: bool, vendor: Vendor) -> Result<Report, Verdict> {
     // hCaptcha's enterprise score counts the other way round, and nothing asks for it.
     let scores = matches!(vendor, Vendor::RecaptchaV2 | Vendor::RecaptchaV3);
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| Verdict::Down("garbled"))?;
+    let answer: Answer = object(body)?;
     let meaning = |code: String| {
         let known = CODES.iter().find(|(known, _)| *known == code);
         known.map_or(Verdict::Refused("unknown-code"), |(_, verdict)| *verdict)

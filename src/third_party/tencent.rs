@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::settings::{Parts, Settings};
-use super::{ThirdParty, is_plain};
+use super::{ThirdParty, is_plain, object};
 use crate::clock::Clock;
 use crate::domain::third_party::Verdict;
 use crate::providers::signing::Tc3;
@@ -153,8 +153,9 @@ struct Error {
 }
 
 fn read(body: &[u8]) -> Verdict {
-    let Ok(Answer { response }) = serde_json::from_slice::<Answer>(body) else {
-        return Verdict::Down("garbled");
+    let response = match object::<Answer>(body) {
+        Ok(answer) => answer.response,
+        Err(verdict) => return verdict,
     };
     if let Some(Error { code }) = response.error {
         let family = code.split('.').next().unwrap_or_default();
