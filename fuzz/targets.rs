@@ -21,6 +21,7 @@ use countersign::domain::minted::{Kind as Wish, Version};
 use countersign::domain::phone::{Phone, PhoneRules, Region};
 use countersign::domain::policy::Policy;
 use countersign::domain::risk::Hint;
+use countersign::domain::third_party::{Vendor, Verdict};
 use countersign::http::auth::{Demand, Offer, Tenant, Tenants};
 use countersign::http::client_ip::{Peer, TrustedProxies};
 use countersign::http::{Codes, Dev, Doors, Inner, SeedSettings, Settings, router};
@@ -30,6 +31,7 @@ use countersign::providers::simulated::Simulator;
 use countersign::providers::{Provider, Providers, Pushed, transport};
 use countersign::store::Store;
 use countersign::store::memory::MemoryStore;
+use countersign::third_party::{self, Member};
 use countersign::verifier::{Answered, Ask, Given, Reply, Verifier};
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
@@ -40,12 +42,13 @@ use tower::ServiceExt;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     ("phone", phone),
     ("id", id),
     ("challenge", challenge),
     ("client_ip", client_ip),
     ("receipts", receipts),
+    ("third_party", third_party),
     ("config", config),
     ("door", door),
 ];
@@ -113,6 +116,7 @@ pub fn challenge(input: &[u8]) {
     for other in [bent, longer].iter().filter(|other| **other != minted) {
         assert!(open(other).is_none(), "{other} was opened");
     }
+    bend_every_kind(&verifier, input);
     let wish = Wish::Work(Version::Two);
     let asked = Ask { tenant: TENANT, purpose: None, address: None, hint: Hint::Low, wish };
     let work = verifier.ask_challenge(&asked).expect("nobody asked before").id;
@@ -124,6 +128,38 @@ pub fn challenge(input: &[u8]) {
             };
             assert!(!matches!(given, Given::Work(_, true)), "work was done without work");
         }
+    }
+}
+
+/// A challenge of each kind, bound to a purpose and a network: its seal opens as it was minted,
+/// for its own tenant and purpose and from there, and in no other form and nowhere else.
+fn bend_every_kind(verifier: &Verifier, input: &[u8]) {
+    let kinds = [
+        Wish::Image,
+        Wish::Work(Version::One),
+        Wish::Work(Version::Two),
+        Wish::ThirdParty(Vendor::Turnstile, 0),
+        Wish::ThirdParty(Vendor::Cap, 15),
+    ];
+    let (home, away) = (Ipv4Addr::new(203, 0, 113, 7), Ipv4Addr::new(203, 0, 114, 7));
+    let (home, away) = (Some(home.into()), Some(away.into()));
+    for wish in kinds {
+        let purpose = Some("login");
+        let asked = Ask { tenant: TENANT, purpose, address: home, hint: Hint::Low, wish };
+        let id = verifier.ask_challenge(&asked).expect("few were asked for").id;
+        let reads = |tenant, id: &str, purpose, address| {
+            let reply = Reply { tenant, id: Some(id), purpose, address };
+            !matches!(verifier.answered(&reply, text(input).to_owned()), Answered::Unknown)
+        };
+        assert!(reads(TENANT, &id, "login", home) && reads(TENANT, &id, "login", None));
+        assert!(!reads(TENANT, &id, "login", away) && !reads(TENANT, &id, "pay", home));
+        assert!(!reads("bank", &id, "login", home));
+        let (at, change) = (input.first().copied(), input.get(1).copied());
+        let mut bent = id.clone().into_bytes();
+        let at = usize::from(at.unwrap_or_default()) % bent.len();
+        bent[at] = (bent[at] ^ change.unwrap_or(1)) & 0x7f;
+        let bent = String::from_utf8(bent).expect("it is ASCII");
+        assert!(bent == id || !reads(TENANT, &bent, "login", home), "{bent} was taken");
     }
 }
 
@@ -225,6 +261,61 @@ pub fn receipts(input: &[u8]) {
         let receipts = read.map(|read| read.receipts).unwrap_or_default();
         assert!(receipts.len() <= input.len(), "more receipts than bytes");
         assert!(receipts.iter().all(|one| size(&one.reference) && size(&one.message_id)));
+    }
+}
+
+/// A third party of each vendor.
+const THIRD_PARTIES: [(&str, &str); 7] = [
+    ("turnstile", "hosts = [\"shop.example\"]"),
+    ("hcaptcha", "hosts = [\"shop.example\"]"),
+    ("recaptcha-v2", "hosts = [\"shop.example\"]"),
+    ("recaptcha-v3", "hosts = [\"shop.example\"]\nscore_min = 0.5"),
+    ("geetest", "hosts = [\"shop.example\"]"),
+    ("tencent-captcha", "api_id = \"id\"\napi_key = \"key\""),
+    ("cap", "base_url = \"https://cap.example\""),
+];
+
+/// What a vendor answers, or somebody in its place; and what is sent as its token: no panic, a yes
+/// only out of a 200 that says so, and a token that is passed on is plain.
+pub fn third_party(input: &[u8]) {
+    static MEMBERS: OnceLock<Vec<Member>> = OnceLock::new();
+    let members = MEMBERS.get_or_init(|| {
+        let client = transport::client().expect("a client needs nothing from outside");
+        let parts = third_party::settings::Parts { client, clock: Clock::manual(NOW) };
+        let member = |(kind, more): (&str, &str)| {
+            let table =
+                format!("kind = \"{kind}\"\nsite_key = \"1\"\nsecret_key = \"secret\"\n{more}");
+            let table = table.parse().expect("it is TOML");
+            let settings = third_party::settings::Settings::read(table);
+            Member::new(settings.expect("nothing is wrong with it"), &parts)
+        };
+        THIRD_PARTIES.map(member).into_iter().collect()
+    });
+    let said = String::from_utf8_lossy(input).to_ascii_lowercase();
+    let yes = |vendor| match vendor {
+        Vendor::TencentCaptcha => said.contains("response"),
+        // Its host stands in a URL, which has many spellings.
+        Vendor::Geetest => said.contains("result"),
+        Vendor::Cap => said.contains("success") && said.contains("true"),
+        _ => said.contains("success") && said.contains("shop.example"),
+    };
+    for member in members {
+        // Escapes in JSON spell words in other ways; they are rare enough to be passed over.
+        let escaped = said.contains('\\');
+        for token in ["token", text(input)] {
+            for status in [200, 400, 403, 404, 418] {
+                let verdict = member.read(token, status, input);
+                let passed = verdict == Verdict::Passed;
+                assert!(!passed || status == 200, "{status} is no yes");
+                assert!(!passed || escaped || yes(member.vendor()), "{:?}", member.vendor());
+                let (outcome, why) = verdict.words();
+                assert!(!outcome.is_empty() && !why.contains(' ') && why.len() < 32);
+            }
+        }
+        if let Some(identity) = member.identity(text(input)) {
+            assert!(identity.len() <= input.len() && identity.is_ascii());
+            assert!(!identity.contains([' ', '\n', '\0']));
+        }
     }
 }
 

@@ -27,6 +27,8 @@ use crate::routing::Router;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Draft, Key, MARK, Store, transact_once};
+use crate::third_party::settings::Parts as ThirdPartyParts;
+use crate::third_party::{Member, ThirdParties};
 use crate::verifier::{Handoff, Verifier};
 
 /// How long requests and calls under way may take to finish when the server stops.
@@ -74,7 +76,8 @@ impl App {
         .with_exempt(config.exempt.clone());
         let routes = config.routes.clone();
         let router = Arc::new(Router::new(Arc::clone(&providers), routes, clock.clone()));
-        let verifier = verifier.with_router(Arc::clone(&router));
+        let third_parties = ThirdParties::new(third_parties(&config, verifier.clock())?);
+        let verifier = verifier.with_router(Arc::clone(&router)).with_third_parties(third_parties);
         let dispatcher =
             Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
                 .with_last_line(config.last_line.clone())
@@ -199,6 +202,12 @@ fn providers(
         configured.make(&Parts { client, clock, simulator: Arc::clone(simulator), receipts_url })
     };
     Ok(config.providers.iter().map(make).collect())
+}
+
+/// The vendors whose own challenges are taken, ready to be asked.
+pub fn third_parties(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Member>> {
+    let parts = ThirdPartyParts { client: transport::client()?, clock: clock.clone() };
+    Ok(config.third_parties.iter().map(|one| Member::new(one.clone(), &parts)).collect())
 }
 
 /// Whether others may reach this URL. Vendors refuse a message whose receipts would go to a

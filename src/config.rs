@@ -26,6 +26,7 @@ use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
 use crate::message::{self, LastLine};
 use crate::routing::Route;
+use crate::third_party::settings::Settings as ThirdPartySettings;
 
 pub use layers::DEFAULTS;
 pub use providers::ProviderConfig;
@@ -53,6 +54,8 @@ pub struct Config {
     pub policy: Policy,
     /// Networks whose challenges are not counted.
     pub exempt: Vec<ipnet::IpNet>,
+    /// The vendors whose own challenges are taken; challenges name them by their place.
+    pub third_parties: Vec<ThirdPartySettings>,
     /// What stands in the last line of texts.
     pub last_line: LastLine,
     /// The seed's door: its tenant, its codes, and whether pictures come with audio.
@@ -109,7 +112,7 @@ impl Config {
         typed.map_err(|mistake| Mistakes(vec![mistake])).and_then(Self::resolve)
     }
 
-    fn resolve(typed: Typed) -> Result<Self, Mistakes> {
+    fn resolve(mut typed: Typed) -> Result<Self, Mistakes> {
         let mut wrong = Vec::new();
         let mut check = |holds: bool, mistake: String| {
             if !holds {
@@ -145,12 +148,14 @@ impl Config {
             .collect();
         let phones = phones(&typed, &mut check);
         let (challenges, exempt) = challenge::resolve(&typed.challenge, &mut check);
+        let tables = std::mem::take(&mut typed.challenge.third_parties);
+        let third_parties = challenge::third_parties(tables, &mut check);
         let policy = Policy { challenges, ..policy(&typed, &mut check) };
         let store = store::resolve(&typed.store, &policy, &mut check);
         let last_line = last_line(&typed.message, &policy, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let routes = routes::resolve(typed.routes, &providers, &phones, &mut check);
-        let tenants = tenants(typed.tenants, &mut check);
+        let tenants = tenants(typed.tenants, &third_parties, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
         check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
         let Some(store) = store.filter(|_| wrong.is_empty()) else { return Err(Mistakes(wrong)) };
@@ -165,6 +170,7 @@ impl Config {
             phones,
             policy,
             exempt,
+            third_parties,
             last_line,
             seed: typed.seed_api.enabled.then_some(SeedSettings {
                 tenant: seed_tenant,
@@ -273,7 +279,11 @@ fn last_line(typed: &typed::Message, policy: &Policy, check: &mut Check<'_>) -> 
     last
 }
 
-fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> {
+fn tenants(
+    typed: Vec<TypedTenant>,
+    third_parties: &[ThirdPartySettings],
+    check: &mut Check<'_>,
+) -> Vec<TenantConfig> {
     use secrecy::ExposeSecret;
     let (mut ids, mut keys, mut resolved) = (HashSet::new(), HashSet::new(), Vec::new());
     for (place, tenant) in typed.into_iter().enumerate() {
@@ -292,7 +302,7 @@ fn tenants(typed: Vec<TypedTenant>, check: &mut Check<'_>) -> Vec<TenantConfig> 
             check(keys.insert(key.clone()), format!("{at}.publishable_key: is another's, too"));
         }
         let demand = challenge::demand(&tenant, &at, check);
-        let challenge_kinds = challenge::kinds(&tenant.challenge_kinds, &at, check);
+        let challenge_kinds = challenge::kinds(&tenant.challenge_kinds, third_parties, &at, check);
         for origin in &tenant.origins {
             let plain = origin.matches('/').count() == 2 && origin.contains("://");
             check(plain, format!("{at}.origins: \"{origin}\" is not like https://shop.example"));

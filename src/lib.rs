@@ -12,6 +12,7 @@ pub mod store;
 pub mod keys;
 pub mod message;
 pub mod providers;
+pub mod third_party;
 pub mod routing;
 pub mod signer;
 pub mod verifier;

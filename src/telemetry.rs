@@ -12,13 +12,23 @@ const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The counters, with what they count.
-const COUNTERS: [(&str, &str); 11] = [
+const COUNTERS: [(&str, &str); 13] = [
     ("countersign_requests_total", "HTTP requests, by route and status"),
     ("countersign_challenges_total", "Challenges minted (native) or pictures shown (seed's door)"),
     ("countersign_clips_total", "Audio clips of challenges, by language and what came of it"),
     (
         "countersign_challenge_steps_total",
         "What the ladder asked for, by step (allow, work, picture_1 to _3, refuse) and reason",
+    ),
+    (
+        "countersign_challenge_answers_total",
+        "Answers that came with starts, by kind of challenge and outcome: passed, wrong, expired, \
+         held (too many wrong ones), unasked (a third party was down)",
+    ),
+    (
+        "countersign_third_party_calls_total",
+        "Tokens of third parties, by third party, outcome (passed, refused, unfit, down, busy) and \
+         reason",
     ),
     ("countersign_starts_total", "Starts, by outcome: ok, or the reason of the refusal"),
     ("countersign_resends_total", "Resends, by outcome"),
@@ -36,11 +46,12 @@ const COUNTERS: [(&str, &str); 11] = [
 ];
 
 /// The histograms, with what they measure.
-const HISTOGRAMS: [(&str, &str); 5] = [
+const HISTOGRAMS: [(&str, &str); 6] = [
     ("countersign_request_seconds", "How long requests took, by route"),
     ("countersign_store_commit_seconds", "How long a commit of the store took, its flush included"),
     ("countersign_handoff_seconds", "From acceptance of a message to its first call"),
     ("countersign_provider_seconds", "How long calls to providers took"),
+    ("countersign_third_party_seconds", "How long third parties took to judge a token"),
     ("countersign_delivery_seconds", "From acceptance of a message until it was settled"),
 ];
 

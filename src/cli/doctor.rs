@@ -16,6 +16,7 @@ use crate::providers::Provider;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Commit, Key, Store, StoreError, TRIAL, Write};
+use crate::third_party;
 use crate::verifier::Verifier;
 
 /// Commits that are timed.
@@ -63,8 +64,28 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         caution(configured);
         credentials(configured, &clock, verifier.as_ref(), &mut report).await;
     }
+    third_parties(config, &clock, &mut report).await;
     anyhow::ensure!(report.failures == 0, "{} of these would fail", report.failures);
     Ok(())
+}
+
+/// Asks each third party about a token that nobody was given: what it says tells whether it knows
+/// our secret.
+async fn third_parties(config: &Config, clock: &Clock, report: &mut Report) {
+    let members = match app::third_parties(config, clock) {
+        Ok(members) => members,
+        Err(error) => return report.bad("third parties", &error.to_string()),
+    };
+    for member in members {
+        let what = format!("third party {}", member.name());
+        if let Some(told) = member.caution() {
+            Report::warn(&what, told);
+        }
+        match third_party::explain(member.vendor(), member.try_secret().await) {
+            Ok(told) => Report::good(&what, told),
+            Err(told) => report.bad(&what, &told),
+        }
+    }
 }
 
 /// A store with the clock that belongs to it.

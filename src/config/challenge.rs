@@ -1,14 +1,20 @@
 //! Challenges: what they cost, where they end, and who needs them.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
+use toml::Table;
 
+use super::layers::{explain, third_party_at};
 use super::typed::{Challenge, TypedTenant};
 use super::{Check, network};
 use crate::domain::policy::{Audio, Challenges, WORK_COST, WORK_TRIES};
 use crate::domain::risk::Counts;
 use crate::http::auth::{Demand, Offer};
+use crate::providers::kind::Misfit;
+use crate::third_party::MEMBERS_MAX;
+use crate::third_party::settings::Settings;
 
 /// The numbers, and the networks that are not counted.
 pub(super) fn resolve(typed: &Challenge, check: &mut Check<'_>) -> (Challenges, Vec<IpNet>) {
@@ -45,6 +51,36 @@ pub(super) fn resolve(typed: &Challenge, check: &mut Check<'_>) -> (Challenges, 
     (challenges, exempt)
 }
 
+/// The vendors whose own challenges are taken.
+pub(super) fn third_parties(typed: Vec<Table>, check: &mut Check<'_>) -> Vec<Settings> {
+    let most = format!("challenge.third_parties: {MEMBERS_MAX} at most");
+    check(typed.len() <= MEMBERS_MAX, most);
+    let (mut names, mut resolved) = (HashSet::new(), Vec::new());
+    for (place, table) in typed.into_iter().enumerate() {
+        let at = third_party_at(place);
+        match Settings::read(table) {
+            Ok(settings) => {
+                let name = &settings.name;
+                let own = [Offer::Image, Offer::Work, Offer::Audio]
+                    .iter()
+                    .all(|offer| offer.as_str() != name);
+                check(own, format!("{at}.name: \"{name}\" is a kind of our own"));
+                let fresh = names.insert(name.clone());
+                check(fresh, format!("{at}.name: \"{name}\" is taken already; give it another"));
+                resolved.push(settings);
+            }
+            Err(Misfit::Unfit(unfit)) => {
+                unfit.iter().for_each(|unfit| check(false, format!("{at}.{unfit}")));
+            }
+            Err(Misfit::Form { path, message }) => {
+                let path = if path == "." { at } else { format!("{at}.{path}") };
+                check(false, explain(&path, &message));
+            }
+        }
+    }
+    resolved
+}
+
 /// Who of a tenant needs a challenge.
 pub(super) fn demand(tenant: &TypedTenant, at: &str, check: &mut Check<'_>) -> Demand {
     match tenant.challenge.as_str() {
@@ -66,19 +102,38 @@ pub(super) fn demand(tenant: &TypedTenant, at: &str, check: &mut Check<'_>) -> D
     }
 }
 
-/// The kinds of challenge that a tenant's callers may ask for.
-pub(super) fn kinds(typed: &[String], at: &str, check: &mut Check<'_>) -> Vec<Offer> {
-    let known = [Offer::Image, Offer::Work, Offer::Audio];
-    let found: Vec<_> = typed
-        .iter()
-        .filter_map(|text| known.into_iter().find(|offer| offer.as_str() == text))
+/// The kinds of challenge that a tenant's callers may ask for: ours, and third parties by name.
+pub(super) fn kinds(
+    typed: &[String],
+    third_parties: &[Settings],
+    at: &str,
+    check: &mut Check<'_>,
+) -> Vec<Offer> {
+    let key = format!("{at}.challenge_kinds");
+    let known: Vec<(&str, Offer)> = [Offer::Image, Offer::Work, Offer::Audio]
+        .map(|offer| (offer.as_str(), offer))
+        .into_iter()
+        .chain((0..).zip(third_parties).map(|(place, settings)| {
+            (settings.name.as_str(), Offer::ThirdParty(settings.vendor(), place))
+        }))
         .collect();
+    let words: Vec<_> = known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    let alone = typed.iter().any(|text| text != Offer::Audio.as_str());
     check(
-        found.iter().any(|offer| *offer != Offer::Audio) && found.len() == typed.len(),
-        format!(
-            "{at}.challenge_kinds: at least one of \"image\" and \"proof-of-work\"; beside them \
-             \"audio\""
-        ),
+        alone,
+        format!("{key}: at least one of {}; \"audio\" only beside another", words.join(", ")),
     );
+    let mut found: Vec<Offer> = Vec::new();
+    for text in typed {
+        let offer = known.iter().find(|(word, _)| word == text).map(|(_, offer)| *offer);
+        let Some(offer) = offer else {
+            check(false, format!("{key}: \"{text}\" is none of {}", words.join(", ")));
+            continue;
+        };
+        // A page asks by the vendor's word, so two of one vendor could not be told apart.
+        let fresh = found.iter().all(|other| other.as_str() != offer.as_str());
+        check(fresh, format!("{key}: two of the kind {}; list one", offer.as_str()));
+        found.push(offer);
+    }
     found
 }

@@ -4,6 +4,7 @@ use toml::{Table, Value};
 
 use super::typed::Typed;
 use crate::providers::kind;
+use crate::third_party::settings::SECRETS as THIRD_PARTY_SECRETS;
 
 /// Every setting with its default and its reason.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -39,6 +40,12 @@ pub(super) fn read(
             read_secret_files(entry, secrets(list, entry), &format!("{list}[{place}]"))?;
         }
     }
+    let challenge = table.get_mut("challenge").and_then(Value::as_table_mut);
+    let third_parties = challenge.and_then(|it| it.get_mut("third_parties")?.as_array_mut());
+    for (place, entry) in third_parties.into_iter().flatten().enumerate() {
+        let Some(entry) = entry.as_table_mut() else { continue };
+        read_secret_files(entry, &THIRD_PARTY_SECRETS, &third_party_at(place))?;
+    }
     if let Some(Value::Table(store)) = table.get_mut("store") {
         read_secret_files(store, &STORE_SECRETS, "store")?;
     }
@@ -46,6 +53,11 @@ pub(super) fn read(
         let path = error.path().to_string();
         explain(&path, error.inner().message())
     })
+}
+
+/// Where a third party's table is.
+pub(super) fn third_party_at(place: usize) -> String {
+    format!("challenge.third_parties[{place}]")
 }
 
 fn merge(under: &mut Table, over: Table) {

@@ -303,3 +303,88 @@ fn routes_name_providers_that_are_there_and_can_be_reached() {
         assert!(told.contains(expected), "{expected} in {told}");
     }
 }
+
+/// A third party that nothing is wrong with.
+const TURNSTILE: &str = "[[challenge.third_parties]]\nkind = \"turnstile\"\nsite_key = \"1x\"\n\
+    secret_key = \"very-secret\"\nhosts = [\"shop.example\"]\n";
+
+#[test]
+fn a_tenant_lists_third_parties_by_name_and_mistakes_are_told_at_their_key() {
+    use crate::domain::third_party::Vendor;
+    use crate::http::auth::Offer;
+    let tenant = "[[tenants]]\nid = \"a\"\nsecret_key = \"sk_secret\"\n";
+    let second = TURNSTILE.replace("kind", "name = \"second\"\nkind");
+    let both = format!("{SIMULATED}{TURNSTILE}{second}");
+    let kinds = |text: &str| load(text, &[]).map(|it| it.tenants[0].tenant.challenge_kinds.clone());
+    let listed = format!("{both}{tenant}challenge_kinds = [\"second\", \"image\"]\n");
+    let expected = [Offer::ThirdParty(Vendor::Turnstile, 1), Offer::Image];
+    assert_eq!(kinds(&listed).unwrap(), expected);
+    let default = format!("{both}{tenant}");
+    assert_eq!(kinds(&default).unwrap(), [Offer::Image, Offer::Work, Offer::Audio], "nobody has to use them");
+    let of = |more: &str| format!("{both}{tenant}challenge_kinds = {more}\n");
+    for (text, expected) in [
+        (of("[\"hcaptcha\"]"), "tenants[0].challenge_kinds: \"hcaptcha\" is none of \"image\""),
+        (of("[]"), "tenants[0].challenge_kinds: at least one of \"image\", \"proof-of-work\", "),
+        (of("[\"turnstile\", \"second\"]"), "challenge_kinds: two of the kind turnstile"),
+        (
+            format!("{both}{TURNSTILE}"),
+            "challenge.third_parties[2].name: \"turnstile\" is taken already",
+        ),
+        (
+            format!("{SIMULATED}{}", TURNSTILE.replace("kind", "name = \"image\"\nkind")),
+            "challenge.third_parties[0].name: \"image\" is a kind of our own",
+        ),
+        (
+            format!("{SIMULATED}{TURNSTILE}secret = \"x\"\n"),
+            "challenge.third_parties[0].secret: there is no such setting",
+        ),
+        (
+            format!("{SIMULATED}{}", TURNSTILE.replace("[\"shop.example\"]", "[]")),
+            "challenge.third_parties[0].hosts: list the hosts",
+        ),
+        (
+            format!("{SIMULATED}{}", TURNSTILE.replace("\"very-secret\"", "66778899")),
+            "challenge.third_parties[0].secret_key: expected a string",
+        ),
+        (
+            format!("{SIMULATED}{TURNSTILE}secret_key_file = \"nowhere\"\n"),
+            "challenge.third_parties[0].secret_key_file: secret_key is given, too",
+        ),
+        (
+            format!("{SIMULATED}{}", TURNSTILE.replace("secret_key", "secret_key_file")),
+            "challenge.third_parties[0].secret_key_file: very-secret: ",
+        ),
+        (format!("{SIMULATED}{}", TURNSTILE.repeat(17)), "challenge.third_parties: 16 at most"),
+    ] {
+        let told = load(&text, &[]).err().expect("a mistake");
+        assert!(told.contains(expected), "{expected} in {told}");
+        assert!(!told.contains("66778899"), "{told}");
+    }
+    let variable = ("COUNTERSIGN_CHALLENGE__THIRD_PARTIES__0__SECRET_KEY", "from-outside");
+    assert!(load(&format!("{SIMULATED}{TURNSTILE}"), &[variable]).is_ok());
+}
+
+#[test]
+fn who_needs_a_challenge_is_one_of_four_words_and_never_is_for_servers() {
+    use crate::http::auth::Demand;
+    let tenant = format!("{SIMULATED}[[tenants]]\nid = \"a\"\nsecret_key = \"sk_secret\"\n");
+    let browsers = format!("{tenant}publishable_key = \"pk_public\"\n");
+    let demand = |text: &str| load(text, &[]).map(|config| config.tenants[0].tenant.challenge);
+    for (word, expected) in [
+        ("browsers", Demand::Browsers),
+        ("always", Demand::Always),
+        ("when-risky", Demand::WhenRisky),
+    ] {
+        let text = format!("{browsers}challenge = \"{word}\"\n");
+        assert_eq!(demand(&text).unwrap(), expected, "{word}");
+    }
+    assert_eq!(demand(&browsers).unwrap(), Demand::Browsers);
+    assert_eq!(demand(&format!("{tenant}challenge = \"never\"\n")).unwrap(), Demand::Never);
+    for (text, expected) in [
+        (format!("{browsers}challenge = \"never\"\n"), "\"never\" is for servers"),
+        (format!("{browsers}challenge = \"sometimes\"\n"), "tenants[0].challenge: \"browsers\""),
+    ] {
+        let told = demand(&text).unwrap_err();
+        assert!(told.contains(expected), "{told}");
+    }
+}

@@ -107,6 +107,8 @@ pub(super) struct Challenge {
     pub(super) audio_answers_per_10_minutes: u32,
     pub(super) audio_clips_per_10_minutes: u32,
     pub(super) exempt: Vec<String>,
+    #[serde(default)]
+    pub(super) third_parties: Vec<toml::Table>,
 }
 
 #[derive(Deserialize)]

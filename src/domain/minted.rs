@@ -11,6 +11,7 @@ use crate::captcha::Level;
 use crate::clock::{Millis, SECOND};
 use crate::domain::challenge::{Judged, TTL};
 use crate::domain::risk::Reason;
+use crate::domain::third_party::Vendor;
 
 /// How long the bytes under a seal are.
 pub const LENGTH: usize = 3 + 8 + 16 + 16 + 9;
@@ -32,7 +33,13 @@ pub enum Kind {
         /// Whether there was one.
         image: bool,
     },
+    /// Pass a vendor's own challenge: the one that is configured at this place.
+    ThirdParty(Vendor, u8),
 }
+
+/// What a vendor's kinds begin with under a seal: three bits of the vendor and four of the place
+/// follow. No vendor has the highest number, so that no kind is all ones.
+const THIRD_PARTIES: u8 = 0x80;
 
 /// The version of ALTCHA's protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +52,8 @@ pub enum Version {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    /// Those that are ours, in the order of their numbers.
+    const OURS: [Self; 7] = [
         Self::Image,
         Self::Work(Version::One),
         Self::Work(Version::Two),
@@ -66,7 +74,27 @@ impl Kind {
             Self::Image => "image",
             Self::Work(_) | Self::Passed { image: false } => "proof-of-work",
             Self::WorkThenImage(_) | Self::Passed { image: true } => "proof-of-work-and-image",
+            Self::ThirdParty(vendor, _) => vendor.as_str(),
         }
+    }
+
+    fn to_byte(self) -> u8 {
+        let number = |at: Option<usize>| at.and_then(|at| u8::try_from(at).ok());
+        match self {
+            Self::ThirdParty(vendor, place) => {
+                let vendor = number(Vendor::ALL.iter().position(|known| *known == vendor));
+                vendor.map_or(u8::MAX, |vendor| THIRD_PARTIES | vendor << 4 | (place & 0x0f))
+            }
+            ours => number(Self::OURS.iter().position(|kind| *kind == ours)).unwrap_or(u8::MAX),
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        if byte & THIRD_PARTIES == 0 {
+            return Self::OURS.get(usize::from(byte)).copied();
+        }
+        let vendor = Vendor::ALL.get(usize::from((byte & !THIRD_PARTIES) >> 4));
+        vendor.map(|vendor| Self::ThirdParty(*vendor, byte & 0x0f))
     }
 }
 
@@ -156,11 +184,10 @@ impl Minted {
     /// The bytes to seal.
     pub fn to_bytes(self) -> [u8; LENGTH] {
         let place = |at: Option<usize>| at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
-        let kind = place(Kind::ALL.iter().position(|kind| *kind == self.kind));
         let reason = place(Reason::ALL.iter().position(|reason| *reason == self.reason));
         let mut bytes = [0; LENGTH];
         let audio = if self.audio { AUDIO } else { 0 };
-        bytes[..3].copy_from_slice(&[kind, self.level.number() | audio, reason]);
+        bytes[..3].copy_from_slice(&[self.kind.to_byte(), self.level.number() | audio, reason]);
         bytes[3..11].copy_from_slice(&self.expires_at.to_be_bytes());
         bytes[11..27].copy_from_slice(&self.nonce);
         bytes[27..43].copy_from_slice(&self.purpose);
@@ -175,7 +202,7 @@ impl Minted {
         let (nonce, rest) = rest.split_first_chunk()?;
         let (purpose, rest) = rest.split_first_chunk()?;
         Some(Self {
-            kind: *Kind::ALL.get(usize::from(*kind))?,
+            kind: Kind::from_byte(*kind)?,
             level: Level::ALL.into_iter().find(|known| known.number() == *level & !AUDIO)?,
             audio: *level & AUDIO != 0,
             reason: *Reason::ALL.get(usize::from(*reason))?,
@@ -195,11 +222,15 @@ impl Minted {
         name
     }
 
+    /// Whether its time has come and is not over.
+    pub fn is_alive(&self, now: Millis) -> bool {
+        // One from the future was minted before a clock was set back: it does not live longer.
+        now < self.expires_at && self.expires_at <= now + TTL + SECOND
+    }
+
     /// Judges an answer to it, which is right or not.
     pub fn judge(&self, right: bool, spent: bool, now: Millis) -> Judged {
-        // One from the future was minted before a clock was set back: it does not live longer.
-        let alive = now < self.expires_at && self.expires_at <= now + TTL + SECOND;
-        match (alive && !spent, right) {
+        match (self.is_alive(now) && !spent, right) {
             (false, _) => Judged::Expired,
             (true, true) => Judged::Right,
             (true, false) => Judged::Wrong,
@@ -218,7 +249,8 @@ mod tests {
 
     #[test]
     fn what_goes_under_the_seal_comes_out_of_it() {
-        for kind in Kind::ALL {
+        let theirs = Vendor::ALL.map(|vendor| [0, 1, 15].map(|at| Kind::ThirdParty(vendor, at)));
+        for kind in Kind::OURS.into_iter().chain(theirs.into_iter().flatten()) {
             for (level, reason) in Level::ALL.into_iter().zip(Reason::ALL) {
                 let free = Minted::free(kind, [7; 16], TTL);
                 let bound = Minted { level, reason, ..free }.bound(Some("pay"), Some([4; 9]));
@@ -230,7 +262,7 @@ mod tests {
         let bytes = Minted::free(Kind::Image, [7; 16], TTL).to_bytes();
         assert!(Minted::from_bytes(&bytes[1..]).is_none());
         assert!(Minted::from_bytes(&[&bytes[..], &[0]].concat()).is_none());
-        for (at, value) in [(0, 7), (1, 0), (1, 4), (2, 5)] {
+        for (at, value) in [(0, 7), (0, 0x7f), (0, 0xf0), (0, 0xff), (1, 0), (1, 4), (2, 5)] {
             let mut bytes = bytes;
             bytes[at] = value;
             assert!(Minted::from_bytes(&bytes).is_none(), "{at} {value}");

@@ -15,5 +15,6 @@ pub mod risk;
 pub mod sends;
 pub mod standing;
 pub mod tally;
+pub mod third_party;
 pub mod token;
 pub mod verification;

@@ -13,6 +13,7 @@ use crate::domain::id::DeliveryId;
 use crate::domain::minted::Kind;
 use crate::domain::policy::{Policy, TIMELINE_KEPT};
 use crate::domain::risk::Reason;
+use crate::domain::third_party::Vendor;
 
 /// The record of a verification.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +67,8 @@ pub enum How {
     Audio,
     /// A machine worked, and a clip was listened to.
     WorkAndAudio,
+    /// A vendor vouched.
+    ThirdParty(Vendor),
 }
 
 impl Passage {
@@ -76,6 +79,7 @@ impl Passage {
             Some(Kind::Image) => How::Image,
             Some(Kind::Work(_) | Kind::Passed { image: false }) => How::Work,
             Some(Kind::WorkThenImage(_) | Kind::Passed { image: true }) => How::WorkAndImage,
+            Some(Kind::ThirdParty(vendor, _)) => How::ThirdParty(vendor),
         };
         Self { how, reason }
     }
@@ -102,6 +106,7 @@ impl How {
             Self::WorkAndImage => "proof-of-work-and-image",
             Self::Audio => "audio",
             Self::WorkAndAudio => "proof-of-work-and-audio",
+            Self::ThirdParty(vendor) => vendor.as_str(),
         }
     }
 }

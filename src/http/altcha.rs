@@ -98,7 +98,7 @@ pub(super) async fn challenge(
     Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    offered(&caller, Some(Offer::Work.as_str()))?;
+    offered(&doors, &caller, Some(Offer::Work.as_str()))?;
     let version = version(&doors, in_url.version)?;
     let address = caller.counted_address(&doors, peer.ip(), &headers);
     let wish = Wish::WorkThenImage(version);

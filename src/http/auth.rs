@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::Doors;
 use super::problem::{Kind, Problem};
+use crate::domain::minted::{Kind as Wish, Version};
+use crate::domain::third_party::Vendor;
 
 /// An application with its own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub enum Offer {
     Work,
     /// Audio beside a picture: not asked for by itself.
     Audio,
+    /// A vendor's own: the one that is configured at this place.
+    ThirdParty(Vendor, u8),
 }
 
 impl Offer {
@@ -63,6 +67,17 @@ impl Offer {
             Self::Image => "image",
             Self::Work => "proof-of-work",
             Self::Audio => "audio",
+            Self::ThirdParty(vendor, _) => vendor.as_str(),
+        }
+    }
+
+    /// The challenge that is minted for it, with work of this version.
+    pub(super) fn wish(self, version: Version) -> Wish {
+        match self {
+            // Audio comes with a picture.
+            Self::Image | Self::Audio => Wish::Image,
+            Self::Work => Wish::Work(version),
+            Self::ThirdParty(vendor, place) => Wish::ThirdParty(vendor, place),
         }
     }
 }

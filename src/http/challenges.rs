@@ -26,7 +26,9 @@ use crate::verifier::{Answered, Ask, Minting, Reply, Verifier};
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChallengeBody {
-    /// `image` or `proof-of-work`: one of the tenant's `challenge_kinds`; the first by default.
+    /// `image`, `proof-of-work` or the kind of a third party (`turnstile`, `hcaptcha`,
+    /// `recaptcha-v2`, `recaptcha-v3`, `geetest`, `tencent-captcha`, `cap`): one of the tenant's
+    /// `challenge_kinds`; the first by default.
     kind: Option<String>,
     /// What the challenge shall be good for: one of the tenant's `purposes`; any by default.
     purpose: Option<String>,
@@ -68,7 +70,7 @@ impl Risk {
 pub(super) struct Challenge {
     /// Its id, for the answer.
     id: String,
-    /// `image`, or `proof-of-work`.
+    /// `image`, `proof-of-work`, or the kind of a third party.
     kind: &'static str,
     /// Where its picture is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,8 +90,31 @@ pub(super) struct Challenge {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     altcha: Option<crate::verifier::Work>,
+    /// What the third party's widget is shown with. The token that it gives is the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    third_party: Option<Widget>,
     /// When it ends (RFC 3339).
     expires_at: String,
+}
+
+/// What a page tells a third party's widget.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Widget {
+    /// The public key (at some vendors: the captcha's or the application's id).
+    site_key: String,
+    /// The action to name to it, where its vendor reports one: a token for another is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<String>,
+}
+
+impl Widget {
+    /// For this kind, if a third party judges it.
+    fn of(kind: Wish, doors: &Doors) -> Option<Self> {
+        let Wish::ThirdParty(vendor, place) = kind else { return None };
+        let member = doors.verifier.third_party(vendor, place)?;
+        let action = member.action().map(str::to_owned);
+        Some(Self { site_key: member.site_key().to_owned(), action })
+    }
 }
 
 /// A sentence in each language.
@@ -107,7 +132,8 @@ pub(super) struct Instruction {
 pub(super) struct ChallengeAnswer {
     /// The challenge's id; a payload of ALTCHA's carries it, so it may be left out there.
     id: Option<String>,
-    /// What the person read, or the payload.
+    /// What the person read, the payload, or the third party's token (where its widget gives an
+    /// object: that as JSON).
     answer: String,
 }
 
@@ -134,9 +160,8 @@ pub(super) async fn create(
     let bytes = body::read(request).await?;
     let asked: ChallengeBody =
         if bytes.trim_ascii().is_empty() { ChallengeBody::default() } else { body::json(&bytes)? };
-    let offer = offered(&caller, asked.kind.as_deref())?;
-    let version = version(&doors, asked.version)?;
-    let wish = if offer == Offer::Image { Wish::Image } else { Wish::Work(version) };
+    let offer = offered(&doors, &caller, asked.kind.as_deref())?;
+    let wish = offer.wish(version(&doors, asked.version)?);
     let address = caller.counted_address(&doors, peer.ip(), &headers);
     let hint = Risk::of_servers(asked.risk, &caller)?;
     let minting = ask(&doors, &caller, asked.purpose.as_deref(), address, hint, wish)?;
@@ -150,6 +175,7 @@ pub(super) async fn create(
         audio_length: audio.then_some(speech::LENGTH),
         instruction: picture.then_some(Instruction { zh, en }),
         altcha: doors.verifier.work(&minting),
+        third_party: Widget::of(minting.minted.kind, &doors),
         expires_at: doors.verifier.clock().shown(minting.minted.expires_at).to_string(),
         id: minting.id,
     };
@@ -178,17 +204,33 @@ pub(super) fn ask(
     Ok(minting)
 }
 
-/// The kind that a caller may have: the one that is asked for, or the first.
-pub(super) fn offered(caller: &Caller, asked: Option<&str>) -> Result<Offer, Problem> {
+/// The kind that a caller may have: the one that is asked for, or the first. What takes the place
+/// of a third party may be asked for while that is down.
+pub(super) fn offered(
+    doors: &Doors,
+    caller: &Caller,
+    asked: Option<&str>,
+) -> Result<Offer, Problem> {
     let offers = &caller.tenant.challenge_kinds;
     // Audio comes with pictures, and not by itself.
-    let mut offers = offers.iter().filter(|offer| **offer != Offer::Audio);
-    let found = match asked {
-        Some(asked) => offers.clone().find(|offer| offer.as_str() == asked),
-        None => offers.next(),
+    let alone: Vec<_> = offers.iter().copied().filter(|offer| *offer != Offer::Audio).collect();
+    let substitutes = |asked: &str| {
+        let substitute = |offer: &Offer| match *offer {
+            Offer::ThirdParty(vendor, place) => doors.verifier.substitute(vendor, place),
+            Offer::Image | Offer::Work | Offer::Audio => None,
+        };
+        let given = alone.iter().filter_map(substitute).any(|kind| kind.as_str() == asked);
+        [Offer::Image, Offer::Work].into_iter().find(|offer| given && offer.as_str() == asked)
     };
-    found.copied().ok_or_else(|| {
-        let words: Vec<_> = offers.map(|offer| offer.as_str()).collect();
+    let found = match asked {
+        Some(asked) => {
+            let listed = alone.iter().find(|offer| offer.as_str() == asked).copied();
+            listed.or_else(|| substitutes(asked))
+        }
+        None => alone.first().copied(),
+    };
+    found.ok_or_else(|| {
+        let words: Vec<_> = alone.iter().map(|offer| offer.as_str()).collect();
         Problem::invalid("kind", format!("this tenant's kinds are: {}", words.join(", ")))
     })
 }
@@ -266,11 +308,50 @@ pub(super) fn answered(
         (Demand::WhenRisky, _) => match doors.verifier.ask_waiver(address, hint) {
             Ok(Ok(waived)) => Ok(Some(waived)),
             Ok(Err(wanted)) => {
-                let works = caller.tenant.challenge_kinds.contains(&Offer::Work);
-                let wanted = if works { wanted } else { Wish::Image };
-                Err(Problem::of(Kind::ChallengeRequired).with("kind", json!(wanted.as_str())))
+                let word = wanted_kind(&caller.tenant.challenge_kinds, wanted);
+                Err(Problem::of(Kind::ChallengeRequired).with("kind", json!(word)))
             }
             Err(refusal) => Err(Problem::refused(&refusal, doors.verifier.clock())),
         },
+    }
+}
+
+/// Which of a tenant's kinds is wanted where the ladder asks for work, or for a picture: work if
+/// work is enough, or what comes first; a third party's is enough for either.
+fn wanted_kind(offers: &[Offer], wanted: Wish) -> &'static str {
+    let works = matches!(wanted, Wish::Work(_));
+    if works && offers.contains(&Offer::Work) {
+        return Offer::Work.as_str();
+    }
+    let mut alone = offers.iter().filter(|offer| **offer != Offer::Audio);
+    let enough = alone.find(|offer| works || **offer != Offer::Work);
+    enough.unwrap_or(&Offer::Image).as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::third_party::Vendor;
+
+    #[test]
+    fn what_is_wanted_is_enough_and_one_of_the_tenants_kinds_where_there_is_one() {
+        const TURNSTILE: Offer = Offer::ThirdParty(Vendor::Turnstile, 0);
+        let work = Wish::Work(Version::Two);
+        let cases: [(&[Offer], Wish, &str); 11] = [
+            (&[Offer::Image, Offer::Work], work, "proof-of-work"),
+            (&[Offer::Image, Offer::Work], Wish::Image, "image"),
+            (&[Offer::Image], work, "image"),
+            (&[Offer::Audio, Offer::Image], Wish::Image, "image"),
+            (&[Offer::Work], work, "proof-of-work"),
+            (&[Offer::Work], Wish::Image, "image"),
+            (&[TURNSTILE], work, "turnstile"),
+            (&[TURNSTILE], Wish::Image, "turnstile"),
+            (&[TURNSTILE, Offer::Image], Wish::Image, "turnstile"),
+            (&[Offer::Image, TURNSTILE], Wish::Image, "image"),
+            (&[TURNSTILE, Offer::Work], work, "proof-of-work"),
+        ];
+        for (offers, wanted, expected) in cases {
+            assert_eq!(wanted_kind(offers, wanted), expected, "{offers:?} {wanted:?}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     ChallengeWrong,
     /// An answer that came too late, or for the second time.
     ChallengeExpired,
+    /// A third party that cannot be asked about its challenge.
+    ThirdPartyDown,
     /// A limit.
     Throttled,
     /// Too many wrong codes.
@@ -67,7 +69,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::InvalidPhone,
         Self::CountryNotAllowed,
@@ -75,6 +77,7 @@ impl Kind {
         Self::ChallengeRequired,
         Self::ChallengeWrong,
         Self::ChallengeExpired,
+        Self::ThirdPartyDown,
         Self::Throttled,
         Self::Locked,
         Self::VerificationNotFound,
@@ -142,6 +145,14 @@ impl Kind {
                 "challenge-expired",
                 "The challenge has ended",
                 "It was answered before, or its time is over. Make another and show its image.",
+            ),
+            Self::ThirdPartyDown => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "third-party-down",
+                "Who judges this challenge cannot be asked",
+                "Nothing was sent. Let the person pass the third party's challenge once more, and \
+                 send the new token after `Retry-After`. The operator finds the reason in the log \
+                 and with `countersign doctor`.",
             ),
             Self::Throttled => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -327,6 +338,15 @@ impl Problem {
             Refusal::ChallengeExpired => Self::of(Kind::ChallengeExpired),
             Refusal::Throttled { retry_at, limit } => {
                 Self::of(Kind::Throttled).retry(*retry_at, clock).with("limit", json!(limit))
+            }
+            Refusal::ThirdPartyDown { retry_at, instead: None } => {
+                Self::of(Kind::ThirdPartyDown).retry(*retry_at, clock)
+            }
+            Refusal::ThirdPartyDown { instead: Some(kind), .. } => {
+                let detail = "The third party cannot be asked at the moment. Make a challenge of \
+                              this `kind` with POST /v1/challenges; it is taken in its place.";
+                let problem = Self::of(Kind::ChallengeRequired).detail(detail);
+                problem.with("kind", json!(kind.as_str()))
             }
             Refusal::Locked { retry_at } => Self::of(Kind::Locked).retry(*retry_at, clock),
             Refusal::NotFound => Self::of(Kind::VerificationNotFound),

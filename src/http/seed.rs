@@ -216,6 +216,8 @@ async fn send_checked(
         Err(Refusal::ChallengeExpired) => Err(Said::ImageExpired),
         Err(Refusal::Throttled { .. } | Refusal::Locked { .. }) => Err(Said::Throttled),
         Err(Refusal::NotFound | Refusal::KeyReused | Refusal::KeyInFlight) => Err(Said::Broken),
+        // This door's pictures are judged here.
+        Err(Refusal::ThirdPartyDown { .. }) => Err(Said::Broken),
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn name(case: &Value) -> &str {
 
 /// What the vendor does after it has read a request.
 #[derive(Clone)]
-pub(super) enum Script {
+pub(crate) enum Script {
     /// Answers with these bytes and closes.
     Answer(Vec<u8>),
     /// Answers with this and then falls silent.
@@ -61,17 +61,17 @@ pub(super) enum Script {
 }
 
 /// An answer with this status line and headers, and this body.
-pub(super) fn answer(head: &str, body: &[u8]) -> Script {
+pub(crate) fn answer(head: &str, body: &[u8]) -> Script {
     let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len());
     Script::Answer([head.as_bytes(), body].concat())
 }
 
 /// What reached a vendor.
-pub(super) type Requests = Arc<Mutex<Vec<String>>>;
+pub(crate) type Requests = Arc<Mutex<Vec<String>>>;
 
 /// A vendor on a port of this machine, and the requests that reach it.
 #[expect(clippy::disallowed_methods, reason = "the vendor ends with the test's runtime")]
-pub(super) async fn vendor(script: Script) -> (String, Requests) {
+pub(crate) async fn vendor(script: Script) -> (String, Requests) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     let requests = Requests::default();
@@ -119,17 +119,17 @@ fn whole(request: &[u8]) -> bool {
 }
 
 /// A request in its parts.
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// `POST /path?query HTTP/1.1`.
-    pub(super) line: String,
+    pub(crate) line: String,
     headers: Vec<(String, String)>,
     /// The body.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Seen {
     /// The only request that reached a vendor.
-    pub(super) fn only(requests: &Requests) -> Self {
+    pub(crate) fn only(requests: &Requests) -> Self {
         let requests = requests.lock().unwrap();
         assert_eq!(requests.len(), 1, "one call, one request");
         let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
@@ -143,7 +143,7 @@ impl Seen {
     }
 
     /// A header's value.
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)
     }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::codes::Entry;
 use super::kind::{self, Given, Kind, Maker, Misfit, Param};
-use super::signing::{self, Canonical};
+use super::signing::Tc3;
 use super::watch::{Sent, Watch};
 use super::wire::{self, carriers_code, code_word, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
@@ -271,26 +271,8 @@ fn authorization(
     body: &[u8],
 ) -> String {
     let (host, path) = wire::host_and_path(&settings.base_url);
-    let canonical = Canonical {
-        method: "POST",
-        path: &path,
-        query: "",
-        headers: &[("content-type", content_type), ("host", &host)],
-        payload: &signing::sha256_hex(body),
-    };
-    let date = wire::in_greenwich(wall, "%Y-%m-%d");
-    let scope = format!("{date}/{service}/tc3_request");
-    let to_sign = format!("TC3-HMAC-SHA256\n{}\n{scope}\n{}", seconds(wall), canonical.digest());
-    let key = format!("TC3{}", settings.secret_key.expose_secret());
-    let key = signing::hmac_sha256(key.as_bytes(), date.as_bytes());
-    let key = signing::hmac_sha256(&key, service.as_bytes());
-    let key = signing::hmac_sha256(&key, b"tc3_request");
-    format!(
-        "TC3-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={}, Signature={}",
-        settings.secret_id,
-        canonical.signed_headers(),
-        hex::encode(signing::hmac_sha256(&key, to_sign.as_bytes()))
-    )
+    let (id, key) = (&settings.secret_id, settings.secret_key.expose_secret());
+    Tc3 { id, key, service }.authorization(&host, &path, wall, content_type, body)
 }
 
 fn send_sms(settings: &Settings, message: &Message) -> String {

@@ -81,10 +81,11 @@ impl Answered {
             Self::Minted { given: Given::Text(text) | Given::WorkAndText(_, _, text), .. } => {
                 is_heard(text)
             }
-            Self::Minted { given: Given::Work(..) | Given::Vouched | Given::Nothing, .. }
+            Self::Minted { .. }
             | Self::Unknown
             | Self::Waived(_)
-            | Self::Held { .. } => false,
+            | Self::Held { .. }
+            | Self::Unasked { .. } => false,
         }
     }
 

@@ -54,6 +54,13 @@ pub enum Answered {
         /// Which limit that is.
         limit: &'static str,
     },
+    /// The vendor that judges it could not be asked.
+    Unasked {
+        /// When it may be tried again.
+        retry_at: Millis,
+        /// What is taken in its place.
+        instead: Option<Kind>,
+    },
 }
 
 /// What was given as an answer.
@@ -67,6 +74,17 @@ pub enum Given {
     WorkAndText(Version, bool, String),
     /// What we vouched for before.
     Vouched,
+    /// A vendor's token, which the vendor was not asked about yet.
+    Token(String),
+    /// A vendor's token, and what the vendor said.
+    Asked {
+        /// The record that remembers the token once it was used.
+        spent: Key,
+        /// How long it may be good.
+        life: Millis,
+        /// Whether the vendor vouches for it.
+        passed: bool,
+    },
     /// Nothing that can be read.
     Nothing,
 }
@@ -132,7 +150,9 @@ impl Verifier {
         let (step, reason) = self.weigh(ask.address, ask.hint)?;
         let mut nonce = [0; 16];
         Self::chance().fill(&mut nonce);
-        let (kind, level) = match (step, ask.wish) {
+        let (kind, level) = match (step, self.stand_in(ask.wish)?) {
+            // A vendor goes by what it knows about who asks; its challenge is one of every step.
+            (_, wish @ Kind::ThirdParty(..)) => (wish, Level::Plain),
             // Where both are shown at once, the picture comes on top; elsewhere it takes the place.
             (Step::Picture(level), Kind::WorkThenImage(version)) => {
                 (Kind::WorkThenImage(version), level)
@@ -244,6 +264,9 @@ impl Verifier {
         if minted.kind == Kind::Image {
             return Some(Answered::Minted { minted, given: Given::Text(answer) });
         }
+        if let Kind::ThirdParty(..) = minted.kind {
+            return Some(Answered::Minted { minted, given: Given::Token(answer) });
+        }
         let claim = claim.or_else(|| self.claim(&answer)).filter(|claim| claim.id() == id);
         let work = |version, right| match code {
             Some(code) => Given::WorkAndText(version, right, code),
@@ -276,11 +299,13 @@ impl Verifier {
         // What was passed is not passed again: it would never end.
         let answered = match answered.minted().map(|minted| minted.kind) {
             Some(Kind::Work(_) | Kind::WorkThenImage(_)) => answered,
-            Some(Kind::Image | Kind::Passed { .. }) | None => Answered::Unknown,
+            Some(Kind::Image | Kind::Passed { .. } | Kind::ThirdParty(..)) | None => {
+                Answered::Unknown
+            }
         };
         let (answered, guess) = self.hold(answered, reply.address);
-        if let Answered::Held { retry_at, limit } = answered {
-            return Ok(Err(Refusal::Throttled { retry_at, limit }));
+        if let Some(refusal) = answered.put_off() {
+            return Ok(Err(refusal));
         }
         let by_ear = answered.by_ear();
         let (ring, now, tenant) = (self.keys.ring(), self.clock.now(), reply.tenant.to_owned());
@@ -375,7 +400,8 @@ impl Answered {
     pub(super) fn minted(&self) -> Option<Minted> {
         match self {
             Self::Minted { minted, .. } => Some(*minted),
-            Self::Named { .. } | Self::Unknown | Self::Waived(_) | Self::Held { .. } => None,
+            Self::Named { .. } | Self::Unknown | Self::Waived(_) => None,
+            Self::Held { .. } | Self::Unasked { .. } => None,
         }
     }
 
@@ -385,7 +411,7 @@ impl Answered {
             Self::Named { .. } => Some(Passage::new(Some(Kind::Image), Reason::Calm)),
             Self::Minted { minted, .. } => Some(Passage::new(Some(minted.kind), minted.reason)),
             Self::Waived(reason) => Some(Passage::new(None, *reason)),
-            Self::Unknown | Self::Held { .. } => None,
+            Self::Unknown | Self::Held { .. } | Self::Unasked { .. } => None,
         }
         .map(|passage| passage.by_ear(self.by_ear()))
     }
@@ -394,8 +420,10 @@ impl Answered {
     pub(super) fn key(&self, ring: &Ring, tenant: &str) -> Option<Key> {
         match self {
             Self::Named { name, .. } => Some(records::spent_named(ring, tenant, name)),
+            Self::Minted { given: Given::Asked { spent, .. }, .. } => Some(spent.clone()),
             Self::Minted { minted, .. } => Some(records::spent_minted(ring, minted)),
-            Self::Unknown | Self::Waived(_) | Self::Held { .. } => None,
+            Self::Unknown | Self::Waived(_) => None,
+            Self::Held { .. } | Self::Unasked { .. } => None,
         }
     }
 
@@ -413,13 +441,21 @@ impl Answered {
         let Some(key) = self.key(ring, tenant) else { return Ok(Judged::Expired) };
         let spent: Option<Spent> = draft.get(&key)?;
         let judged = match self {
-            Self::Unknown | Self::Waived(_) | Self::Held { .. } => Judged::Expired,
+            Self::Unknown | Self::Waived(_) => Judged::Expired,
+            Self::Held { .. } | Self::Unasked { .. } => Judged::Expired,
             Self::Named { name, answer } => {
                 let shown_in = |window| {
                     named_is(ring, &Subject::Named { tenant, name, window }, bounded(answer))
                 };
                 let (judged, spends) = judge_named(spent, now, shown_in);
                 draft.put(&key, &spends, spends.kept_until());
+                judged
+            }
+            Self::Minted { minted, given: Given::Asked { life, passed, .. } } => {
+                let judged = minted.judge(*passed, spent.is_some(), now);
+                if judged == Judged::Right {
+                    draft.put(&key, &Spent { through: 0 }, now + life);
+                }
                 judged
             }
             Self::Minted { minted, given } => {
@@ -449,6 +485,8 @@ impl Given {
                 asked == *version && *right && read(text)
             }
             (Kind::Passed { .. }, Self::Vouched) => true,
+            // A token is worth what its vendor says, and that is not asked here.
+            (Kind::ThirdParty(..), _) => false,
             (Kind::Image | Kind::Work(_) | Kind::WorkThenImage(_) | Kind::Passed { .. }, _) => {
                 false
             }

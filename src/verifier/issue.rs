@@ -160,8 +160,8 @@ impl Issue {
         let What::New { answered: Some(answered), .. } = &self.what else {
             return Ok(Then::Go(self.after_challenge(id)));
         };
-        if let Answered::Held { retry_at, limit } = *answered {
-            return Ok(self.finish(Err(Refusal::Throttled { retry_at, limit })));
+        if let Some(refusal) = answered.put_off() {
+            return Ok(self.finish(Err(refusal)));
         }
         let judged = answered.judge(&self.ring, &self.asker.tenant, draft, self.now)?;
         Ok(match judged {

@@ -9,6 +9,7 @@ mod issue;
 mod letter;
 mod look;
 pub mod records;
+mod third_party;
 
 #[cfg(test)]
 mod samples;
@@ -33,6 +34,7 @@ use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, Millis};
 use crate::domain::delivery::Claim;
 use crate::domain::id::{DeliveryId, VerificationId};
+use crate::domain::minted::Kind;
 use crate::domain::phone::Phone;
 use crate::domain::policy::Policy;
 use crate::domain::sends::Sends;
@@ -40,6 +42,7 @@ use crate::domain::verification::Verification;
 use crate::keys::Keys;
 use crate::routing::Router;
 use crate::store::{Store, StoreError};
+use crate::third_party::ThirdParties;
 
 /// A claim on its way from who accepted a delivery to who calls the provider.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ pub struct Verifier {
     handoffs: mpsc::Sender<Handoff>,
     router: Option<Arc<Router>>,
     crowd: Arc<Crowd>,
+    third_parties: Arc<ThirdParties>,
 }
 
 /// Who asks, and for what.
@@ -155,6 +159,13 @@ pub enum Refusal {
         /// Which limit: `phone`, `address` or `challenges`.
         limit: &'static str,
     },
+    /// The vendor that judges the challenge cannot be asked, or left alone for a moment.
+    ThirdPartyDown {
+        /// When it may be tried again.
+        retry_at: Millis,
+        /// The kind of challenge that is taken in its place, if any is.
+        instead: Option<Kind>,
+    },
     /// Too many wrong codes for this phone and purpose.
     Locked {
         /// When a guess is allowed again.
@@ -175,6 +186,7 @@ impl Refusal {
             Self::ChallengeWrong => "challenge_wrong",
             Self::ChallengeExpired => "challenge_expired",
             Self::Throttled { limit, .. } => limit,
+            Self::ThirdPartyDown { .. } => "third_party_down",
             Self::Locked { .. } => "locked",
             Self::NotFound => "not_found",
             Self::KeyReused => "key_reused",
@@ -195,8 +207,8 @@ impl Verifier {
         handoffs: mpsc::Sender<Handoff>,
     ) -> Self {
         let (policy, issuer) = (Arc::new(policy), issuer.into());
-        let (router, crowd) = (None, Arc::default());
-        Self { store, clock, keys, policy, issuer, handoffs, router, crowd }
+        let (router, crowd, third_parties) = (None, Arc::default(), Arc::default());
+        Self { store, clock, keys, policy, issuer, handoffs, router, crowd, third_parties }
     }
 
     /// The same with a router, which says who carries a message first.
@@ -211,20 +223,33 @@ impl Verifier {
         Self { crowd: Arc::new(Crowd::new(networks)), ..self }
     }
 
+    /// The same with third parties, which judge challenges of their own.
+    #[must_use]
+    pub fn with_third_parties(self, third_parties: ThirdParties) -> Self {
+        Self { third_parties: Arc::new(third_parties), ..self }
+    }
+
     /// Begins a verification and sends a code.
     pub async fn start(
         &self,
         mut request: StartRequest,
     ) -> Result<Result<View, Refusal>, StoreError> {
-        let (address, mut guess) = (request.asker.address, None);
+        let (address, mut guess, mut kind) = (request.asker.address, None, None);
         if let Some(answered) = request.answered.take() {
+            kind = Some(answered.kind_word());
             let (answered, counted) = self.hold(answered, address);
+            let answered = self.consult(answered, address).await?;
             (request.answered, guess) = (Some(answered), counted);
         }
         // What ends in an error stays counted: nobody knows whether it was judged.
         let outcome = self.issue_start(request).await?;
         if let Some(counted) = guess.filter(|_| outcome != Err(Refusal::ChallengeWrong)) {
             self.crowd.not_wrong(counted, self.clock.now());
+        }
+        if let Some((kind, judged)) = kind.zip(third_party::judged_word(&outcome)) {
+            metrics::counter!("countersign_challenge_answers_total",
+                "kind" => kind, "outcome" => judged)
+            .increment(1);
         }
         metrics::counter!("countersign_starts_total", "outcome" => word(&outcome)).increment(1);
         Ok(outcome)

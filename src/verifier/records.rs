@@ -104,6 +104,12 @@ pub fn spent_minted(ring: &Ring, minted: &Minted) -> Key {
     Key::new(partition, SPENT, name)
 }
 
+/// The key that remembers a third party's token.
+pub fn spent_token(ring: &Ring, vendor: &str, site_key: &str, identity: &str) -> Key {
+    let name = format!("{vendor}\0{site_key}\0{identity}");
+    own_partition(ring, SPENT, "token", name.as_bytes())
+}
+
 /// The key of an address: an IPv4 address, or the /64 network of an IPv6 one.
 pub fn address(ring: &Ring, address: IpAddr) -> Key {
     let network = match address {

@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 mod binding;
 mod hearing;
+mod third_party;
 
 use super::*;
 use crate::chance::SeededChance;

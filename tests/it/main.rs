@@ -25,6 +25,7 @@ mod seed_door;
 mod servers;
 mod smpp;
 mod simulator;
+mod third_party;
 mod tidy;
 mod timing;
 mod token;
