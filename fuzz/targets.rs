@@ -418,7 +418,7 @@ fn doors() -> Doors {
         id: TENANT.to_owned(),
         origins: vec![said("https://shop.example")],
         challenge: Demand::Browsers,
-        challenge_kinds: vec![Offer::Image, Offer::Work],
+        challenge_kinds: vec![Offer::Image, Offer::Work, Offer::Audio],
     };
     let mut tenants = Tenants::default();
     assert!(tenants.add(shop, SECRET_KEY, Some("pk_shop_public")));

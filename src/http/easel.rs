@@ -14,7 +14,7 @@ use super::problem::{Kind, Problem};
 
 /// How many pictures may wait for each one that is being drawn: about a tenth of a second of work.
 const WAITING_MAX: usize = 512;
-/// The same for clips, of which each takes about eight times as long.
+/// The same for clips, of which each takes about ten times as long.
 const CLIPS_WAITING_MAX: usize = 64;
 
 /// Turns at drawing.
