@@ -121,7 +121,7 @@ impl Expected {
         }
         match (self.score_min, report.score) {
             (None, None) => Verdict::Passed,
-            (Some(least), Some(score)) if score >= least && score <= 1.0 => Verdict::Passed,
+            (Some(least), Some(score)) if (least..=1.0).contains(&score) => Verdict::Passed,
             (Some(_), Some(_)) => Verdict::Refused("low-score"),
             // Keys of the one version with settings of the other.
             (Some(_), None) => Verdict::Refused("no-score"),
@@ -210,7 +210,7 @@ mod tests {
             score_min,
         };
         let shop = &["shop.example", "www.shop.example"][..];
-        let refused = |why| Verdict::Refused(why);
+        let refused = Verdict::Refused;
         let cases = [
             (expected(&[], "", None), report("", "", None), Verdict::Passed),
             (expected(&[], "", None), report("evil.example", "pay", None), Verdict::Passed),

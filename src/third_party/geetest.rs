@@ -1,5 +1,5 @@
-//! 极验 (`GeeTest`) version 4: the page's widget gives four values, and the vendor is asked about them
-//! under a signature over the first (HMAC-SHA256).
+//! 极验 (`GeeTest`) version 4: the page's widget gives four values, and the vendor is asked about
+//! them under a signature over the first (HMAC-SHA256).
 //!
 //! The vendor's own examples let everybody through when it cannot be reached. Here that is a
 //! verdict of its own like with all others.

@@ -57,10 +57,12 @@ fn token(kind: &str) -> String {
 fn yes(kind: &str) -> &'static str {
     match kind {
         "turnstile" => {
-            r#"{"success":true,"error-codes":[],"challenge_ts":"2025-01-01T16:30:40.000Z","hostname":"shop.example","action":"countersign","cdata":"x","metadata":{}}"#
+            r#"{"success":true,"error-codes":[],"challenge_ts":"2025-01-01T16:30:40.000Z",
+                "hostname":"shop.example","action":"countersign","cdata":"x","metadata":{}}"#
         }
         "hcaptcha" => {
-            r#"{"success":true,"challenge_ts":"2025-01-01T16:30:40Z","hostname":"shop.example","credit":false,"score":0.1}"#
+            r#"{"success":true,"challenge_ts":"2025-01-01T16:30:40Z","hostname":"shop.example",
+                "credit":false,"score":0.1}"#
         }
         "recaptcha-v2" => {
             r#"{"success":true,"challenge_ts":"2025-01-01T16:30:40Z","hostname":"shop.example"}"#
@@ -69,10 +71,14 @@ fn yes(kind: &str) -> &'static str {
             r#"{"success":true,"hostname":"shop.example","score":0.9,"action":"sms"}"#
         }
         "geetest" => {
-            r#"{"status":"success","result":"success","reason":"","captcha_args":{"used_type":"slide","user_ip":"127.0.0.1","lot_number":"4dc3cfc2cdff448cad8d13107198d473","scene":"x","referer":"http://shop.example/a"}}"#
+            r#"{"status":"success","result":"success","reason":"",
+                "captcha_args":{"used_type":"slide",
+                "user_ip":"127.0.0.1","lot_number":"4dc3cfc2cdff448cad8d13107198d473",
+                "scene":"x","referer":"http://shop.example/a"}}"#
         }
         "tencent-captcha" => {
-            r#"{"Response":{"CaptchaCode":1,"CaptchaMsg":"OK","EvilLevel":0,"GetCaptchaTime":0,"RequestId":"x"}}"#
+            r#"{"Response":{"CaptchaCode":1,"CaptchaMsg":"OK","EvilLevel":0,
+                "GetCaptchaTime":0,"RequestId":"x"}}"#
         }
         _ => r#"{"success":true}"#,
     }
