@@ -82,3 +82,16 @@ fn clips_of_the_same_digits_differ_in_voice_pitch_pace_and_pauses() {
     }
     assert!(begins.len() >= 8, "{begins:?}");
 }
+
+#[test]
+fn every_digit_of_every_voice_is_made_in_the_same_steps() {
+    let mut lengths = std::collections::BTreeSet::new();
+    for voice in Language::ALL.iter().flat_map(|language| voices::of(*language)) {
+        for digit in 0..10 {
+            let (samples, _) = voice.digit(digit);
+            assert_eq!(samples.len(), LONGEST, "what is silent is worked on, too");
+            lengths.insert(stretch::stretched(&samples, 1.05, 1.1).len());
+        }
+    }
+    assert_eq!(lengths.len(), 1, "{lengths:?}");
+}
