@@ -181,6 +181,13 @@ impl Health {
         self.failures = 0;
     }
 
+    /// It answered that it does not know us: there is no use in waiting, and what takes its place is
+    /// given out meanwhile.
+    pub fn refused_us(&mut self, now: Millis) {
+        self.failures = 0;
+        self.failed_at = Some(now);
+    }
+
     /// It did not answer, or nothing that can be read.
     pub fn failed(&mut self, now: Millis) {
         self.failures = self.failures.saturating_add(1);
@@ -256,6 +263,10 @@ mod tests {
         assert!(!health.failed_of_late(1_000 + PAUSE + TAKEN));
         health.failed(9_000_000);
         assert!(health.may_be_asked(9_000_000), "one failure is no reason to leave it alone");
+        for _ in 0..5 {
+            health.refused_us(9_000_000);
+            assert!(health.may_be_asked(9_000_000) && health.failed_of_late(9_000_000));
+        }
     }
 
     #[test]

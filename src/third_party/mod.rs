@@ -179,7 +179,8 @@ impl Member {
         .record(began.elapsed());
         match verdict {
             Verdict::Down(_) => self.health().failed(self.clock.now()),
-            Verdict::Passed | Verdict::Refused(_) | Verdict::Unfit(_) => self.health().answered(),
+            Verdict::Unfit(_) => self.health().refused_us(self.clock.now()),
+            Verdict::Passed | Verdict::Refused(_) => self.health().answered(),
         }
         Asked::Judged(verdict)
     }
