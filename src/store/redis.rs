@@ -23,6 +23,8 @@ mod read;
 mod vitals;
 
 #[cfg(test)]
+mod secure;
+#[cfg(test)]
 pub(crate) mod servers;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Script, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, Script, Value, cmd,
+};
 use tokio::sync::Mutex as Turn;
 
 use super::place::Address;
@@ -229,16 +231,17 @@ impl Fault {
 
 /// What may be told about an error: the word that Redis begins it with, never keys or values.
 pub(super) fn word(error: &RedisError) -> String {
+    let refused =
+        || "it refuses the credentials; look at store.username and store.password".to_owned();
     match error.code() {
         Some("OOM") => "OOM: its memory is full; raise maxmemory".to_owned(),
         Some("MISCONF") => "MISCONF: it cannot write its files; look at its disk".to_owned(),
         Some("NOREPLICAS") => "NOREPLICAS: too few replicas follow (min-replicas-to-write)".into(),
         Some("BUSY") => "BUSY: a script of somebody's does not end; SCRIPT KILL".to_owned(),
-        Some("NOAUTH" | "WRONGPASS") => {
-            "it refuses the credentials; look at store.username and store.password".to_owned()
-        }
+        Some("NOAUTH" | "WRONGPASS") => refused(),
         Some("NOPERM") => "NOPERM: the ACL user lacks rights; docs/operations.md lists them".into(),
         Some(code) => code.to_owned(),
+        None if error.kind() == ErrorKind::AuthenticationFailed => refused(),
         None if error.is_timeout() => "no answer in time".to_owned(),
         None if error.is_connection_refusal() => "the connection is refused".to_owned(),
         None => format!("the connection failed ({})", error.category()),

@@ -42,7 +42,7 @@ pub(super) fn key(partition: u16, kind: u8) -> Key {
     Key::new(partition, kind, "name")
 }
 
-fn later() -> Millis {
+pub(super) fn later() -> Millis {
     Clock::machine().now() + DAY
 }
 
@@ -68,7 +68,7 @@ pub(super) fn told(outcome: Result<(), StoreError>) -> String {
 }
 
 /// Many at once, some of them about the same partition: all are told in time that it is not done.
-async fn all_are_told(store: &Arc<dyn Store>, partition: u16) {
+pub(super) async fn all_are_told(store: &Arc<dyn Store>, partition: u16) {
     let mut callers = JoinSet::new();
     for caller in 0..40 {
         let (store, key) = (Arc::clone(store), key(partition + caller % 4, FREE));

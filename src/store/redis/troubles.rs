@@ -1,62 +1,15 @@
-//! More of what befalls real servers: certificates, disks, long starts, a cluster with a hole.
+//! More of what befalls real servers: disks, long starts, a cluster with a hole.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::servers::{Cluster, Server, wait_until};
-use super::tests::{FREE, MENDED, TOLD, get, key, mended, open, put, refusal, settings, told};
+use super::tests::{FREE, MENDED, TOLD, get, key, mended, open, put, settings, told};
 use super::*;
 use crate::clock::{Clock, DAY};
 use crate::store::{Draft, StoreError, transact_once};
-
-fn openssl(folder: &Path, arguments: &str) {
-    let mut command = Command::new("openssl");
-    let made = command.args(arguments.split(' ')).current_dir(folder).output();
-    let made = made.expect("this test needs openssl: apt-get install it, or run ./check");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-/// A private authority, and a certificate of it for 127.0.0.1.
-fn certificates() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let new = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(at, &format!("{new} -x509 -keyout ca.key -out ca.pem -subj /CN=authority"));
-    openssl(at, &format!("{new} -keyout server.key -out server.csr -subj /CN=server"));
-    std::fs::write(at.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    openssl(
-        at,
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names \
-         -out server.pem",
-    );
-    folder
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_is_spoken_and_strangers_are_refused() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let folder = certificates();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let port = servers::free_port().to_string();
-    let (ca, cert, private) = (path("ca.pem"), path("server.pem"), path("server.key"));
-    let files = ["--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &private];
-    let tls = ["--tls-port", &port, "--tls-auth-clients", "no"];
-    let _server = Server::start(&[&tls[..], &files[..]].concat());
-    let secure = settings(&format!("rediss://127.0.0.1:{port}"));
-    let authority = Some(std::fs::read(&ca).unwrap());
-    let credentials = Credentials { authority, ..Credentials::default() };
-    let store = open(Settings { credentials, ..secure.clone() }).await;
-    put(&store, &key(1, FREE), None).await.unwrap();
-    assert!(get(&store, &key(1, FREE)).await.is_some());
-    let said = refusal(secure, Clock::machine()).await;
-    assert!(said.contains("connection failed"), "a private authority nobody named: {said}");
-    let said = refusal(settings(&format!("redis://127.0.0.1:{port}")), Clock::machine()).await;
-    assert!(!said.is_empty(), "without TLS there is no answer there");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_save_is_told_and_works_again() {
