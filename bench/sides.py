@@ -144,9 +144,9 @@ class Countersign(Side):
     ready_path = "/health/ready"
     seed_answers = REPO / "target" / "release" / "examples" / "seed_answers"
 
-    def __init__(self, binary, load, keys=None, store="embedded", url=None):
-        """`url` names a Redis that somebody else starts and ends."""
-        self.binary, self.load, self.keys, self.store, self.url = binary, load, keys, store, url
+    def __init__(self, binary, load, keys=None, store="embedded", url=None, manner="replicas = 0"):
+        """`url` names a Redis that somebody else starts and ends; `manner` is what [store] says besides."""
+        self.binary, self.load, self.keys, self.store, self.url, self.manner = binary, load, keys, store, url, manner
         self.process = self.redis_process = self.dev_http = None
         self.lean_works = None  # not yet known whether the simulated provider is allowed without [dev]
         if store == "redis":
@@ -196,7 +196,7 @@ class Countersign(Side):
 
     def config(self, dev, code_seconds):
         url = f'url = "{self.url or f"redis://127.0.0.1:{self.redis_port}"}"' if self.store == "redis" else ""
-        url += "\nreplicas = 0" if self.url else ""
+        url += f"\n{self.manner}" if self.url else ""
         keys = f'[keys]\nfile = "{self.keys}"' if self.url else ""
         return f"""\
 listen = "127.0.0.1:{self.port}"

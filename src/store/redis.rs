@@ -23,11 +23,15 @@ mod read;
 mod vitals;
 
 #[cfg(test)]
+mod secure;
+#[cfg(test)]
 pub(crate) mod servers;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod troubles;
+#[cfg(test)]
+mod wires;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -110,7 +114,7 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError> {
-        read::together(&self.fleet, &self.clock, keys).await
+        read::together(&self.fleet, &self.clock, keys).await?.into_iter().collect()
     }
 
     async fn commit(&self, commit: Commit) -> Result<bool, StoreError> {
@@ -176,7 +180,7 @@ async fn look(
     now: Millis,
     max: usize,
 ) -> Result<Vec<(Millis, Key)>, StoreError> {
-    let link = shard.link().await?;
+    let link = shard.link(tokio::time::Instant::now() + link::ANSWER_MAX).await?;
     let unavailable = |error: redis::RedisError| StoreError::Unavailable(link::word(&error));
     let mut looks = redis::pipe();
     for partition in partitions {
@@ -200,7 +204,9 @@ async fn look(
                     reason = "scores are whole milliseconds"
                 )]
                 Some((expires_at, key)) if expires_at > now => due.push((due_at as Millis, key)),
-                _ => {
+                // A newer release put it there, and knows what it means.
+                None => {}
+                Some(_) => {
                     any_gone = true;
                     gone.cmd("ZREM").arg(fleet.layout.queue(*partition)).arg(member).ignore();
                 }

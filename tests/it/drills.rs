@@ -2,6 +2,8 @@
 //! cluster that loses a master or is divided anew. Nothing accepted is lost, nothing is sent twice.
 //!
 //! `NODE_KILLS`, `ROLLING` and `RESHARDS` say how often; docs/reliability.md has the counts.
+//! `KILL_SECONDS` goes on killing for so long; `KILL_ON` says on what: `server`, `sentinel` or
+//! `cluster`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::kills::{Load, all_ended, judge};
 use crate::nodes::{MENDED, TOLD, beside, lines};
 use crate::recorder::{Answer, Recorder, below, config, ended, timeline};
-use crate::servers::{Cluster, Server};
+use crate::servers::{Cluster, Server, Watched};
 use crate::world::{World, mobile, times};
 
 /// Three nodes that share one store and one recorder.
@@ -26,31 +28,60 @@ async fn three(recorder: &Recorder, url: &str) -> Vec<World> {
     vec![first, second, third]
 }
 
+/// What the nodes are killed on.
+enum Stores {
+    One(Server),
+    Watched(Watched),
+    Cluster(Cluster),
+}
+
+impl Stores {
+    fn start(kind: &str) -> Self {
+        match kind {
+            "server" => Self::One(Server::start(&[])),
+            "sentinel" => Self::Watched(Watched::start()),
+            "cluster" => Self::Cluster(Cluster::start()),
+            _ => panic!("KILL_ON is server, sentinel or cluster, not {kind}"),
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::One(server) => server.url(),
+            Self::Watched(watched) => watched.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+}
+
 /// P6, P7 with three nodes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_killed_node_loses_an_accepted_message_or_sends_one_twice() {
-    let (kills, recorder) = (times("NODE_KILLS", 6_u32), Recorder::start(0).await);
+    let (least, length) = (times("NODE_KILLS", 6_u32), times("KILL_SECONDS", 0_u64));
+    let (kind, recorder) = (times("KILL_ON", "server".to_owned()), Recorder::start(0).await);
     recorder.slow_down(Duration::from_millis(60));
     recorder.follow(|number| match number % 40 {
         39 => Answer::TakesAndFails,
         _ => Answer::Takes,
     });
-    let server = Server::start(&[]);
-    let mut nodes = three(&recorder, &server.url()).await;
+    let stores = Stores::start(&kind);
+    let mut nodes = three(&recorder, &stores.url()).await;
     let series = [320, 321, 322];
-    let loads: Vec<_> = nodes
-        .iter()
-        .zip(series)
-        .map(|(node, series)| Load::start(node, series, 4, Duration::from_millis(20)))
-        .collect();
-    for kill in 1..=kills {
+    // A long run does not need more load, and a series has 100 000 phones.
+    let pause = Duration::from_millis(if length > 120 { 60 } else { 20 });
+    let start = |(node, series): (&World, u32)| Load::start(node, series, 4, pause);
+    let loads: Vec<_> = nodes.iter().zip(series).map(start).collect();
+    let (began, mut kills) = (Instant::now(), 0);
+    while kills < least || began.elapsed() < Duration::from_secs(length) {
         tokio::time::sleep(Duration::from_millis(20 + below(480))).await;
         let victim = usize::try_from(below(3)).unwrap();
         nodes[victim].restart().await; // kills it first
-        if kill.is_multiple_of(50) {
-            eprintln!("P6, P7, three nodes: {kill} of {kills} kills");
+        kills += 1;
+        if kills.is_multiple_of(50) {
+            eprintln!("P6, P7, three nodes: {kills} kills in {:?}", began.elapsed());
         }
     }
+    let lasted = began.elapsed();
     let mut accepted = Vec::new();
     for load in loads {
         let of_one = load.stop().await;
@@ -59,7 +90,7 @@ async fn no_killed_node_loses_an_accepted_message_or_sends_one_twice() {
     }
     let ends = all_ended(&nodes[0], &accepted).await;
     let counted = judge(&accepted, &ends, &recorder.calls());
-    eprintln!("P6, P7, three nodes: {kills} kills: {counted}");
+    eprintln!("P6, P7, three nodes ({kind}): {kills} kills in {lasted:.0?}: {counted}");
 }
 
 /// A node that was paused past its lease comes back with a result of then.

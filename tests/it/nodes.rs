@@ -42,6 +42,12 @@ async fn races_are_won_once_on_one_redis_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn races_are_won_once_on_redis_with_sentinels() {
+    let watched = Watched::start();
+    races_on(&watched.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn races_are_won_once_on_a_redis_cluster() {
     let cluster = Cluster::start();
     assert_eq!(cluster.servers.len(), 6);

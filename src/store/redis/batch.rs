@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::oneshot;
 
 use super::commit::{Entry, Guard, Touch};
+use super::read::Found;
 use crate::clock::Millis;
 use crate::store::verb::Steps;
 use crate::store::{Draft, Key, Record, StoreError, Write};
@@ -37,7 +38,7 @@ pub(super) enum Next {
 
 /// A record as a batch finds it.
 pub(super) struct Known {
-    pub(super) record: Option<Record>,
+    pub(super) record: Found,
     /// It was drafted by a batch whose commit is still under way, so nobody may be told of it yet.
     pub(super) ahead: bool,
 }
@@ -108,22 +109,25 @@ impl Batch {
         let mut mine = Mine::default();
         let mut first = true;
         let next = loop {
-            let keys = job.steps.keys();
+            // A verb that panics is nobody else's misfortune.
+            let Ok(keys) = catch_unwind(AssertUnwindSafe(|| job.steps.keys())) else {
+                break Next::Tell(panicked());
+            };
             if !first && !keys.iter().all(|key| self.knows(&mine, key)) {
                 break Next::GoOn;
             }
             first = false;
-            let read = keys.iter().map(|key| (key.clone(), self.see(&mine, key)));
-            let mut draft = Draft::new(read.collect());
-            let decided = catch_unwind(AssertUnwindSafe(|| job.steps.decide(&mut draft)));
+            let read = keys.iter().map(|key| Ok((key.clone(), self.see(&mine, key)?)));
+            let read: Result<Vec<_>, StoreError> = read.collect();
+            let mut draft = match read {
+                Ok(read) => Draft::new(read),
+                Err(error) => break Next::Tell(Err(error)),
+            };
+            let decide = AssertUnwindSafe(|| job.steps.decide(&mut draft));
+            let decided = catch_unwind(decide).unwrap_or_else(|_| panicked());
             mine.touched.extend(keys);
-            match decided {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => break Next::Tell(Err(error)),
-                Err(_) => {
-                    let error = StoreError::Unreadable("the decision panicked".to_owned());
-                    break Next::Tell(Err(error));
-                }
+            if decided.is_err() {
+                break Next::Tell(decided);
             }
             mine.drafts.extend(draft.into_writes());
             if !job.steps.advance() {
@@ -194,7 +198,7 @@ impl Batch {
         mine.drafts.iter().any(|(key, write)| {
             let due = matches!(write, Write::Put { due_at: Some(_), .. });
             due && !self.drafts.contains_key(key)
-                && self.known.get(key).is_none_or(|known| known.record.is_none())
+                && self.known.get(key).is_none_or(|known| matches!(known.record, Ok(None)))
         })
     }
 
@@ -205,13 +209,13 @@ impl Batch {
     }
 
     /// A record with everything that was drafted. Its revision is nobody's business here.
-    fn see(&self, mine: &Mine, key: &Key) -> Option<Record> {
+    fn see(&self, mine: &Mine, key: &Key) -> Found {
         match mine.drafts.get(key).or_else(|| self.drafts.get(key)) {
             Some(Write::Put { value, expires_at, .. }) if *expires_at > self.now => {
-                Some(Record { revision: 0, value: value.clone() })
+                Ok(Some(Record { revision: 0, value: value.clone() }))
             }
-            Some(_) => None,
-            None => self.known.get(key).and_then(|known| known.record.clone()),
+            Some(_) => Ok(None),
+            None => self.known.get(key).map_or(Ok(None), |known| known.record.clone()),
         }
     }
 
@@ -224,9 +228,10 @@ impl Batch {
             }
             let mut touches = Vec::with_capacity(group.keys.len());
             for key in group.keys {
-                let read = self.known.get(&key).map(|known| known.record.as_ref());
-                let guard = read
-                    .map_or(Guard::Any, |record| Guard::Read(record.map(|record| record.revision)));
+                // What nobody could read, nobody's decision went by.
+                let read = self.known.get(&key).and_then(|known| known.record.as_ref().ok());
+                let revision_of = |record: &Option<Record>| record.as_ref().map(|it| it.revision);
+                let guard = read.map_or(Guard::Any, |read| Guard::Read(revision_of(read)));
                 let write = self.drafts.remove(&key).map(|write| {
                     revision = revision.wrapping_add(1);
                     (revision, write)
@@ -237,4 +242,8 @@ impl Batch {
         }
         self.decided
     }
+}
+
+fn panicked() -> Result<(), StoreError> {
+    Err(StoreError::Unreadable("the decision panicked".to_owned()))
 }

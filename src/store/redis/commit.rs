@@ -2,10 +2,11 @@
 //! not at all, and no two of which have a key in common.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, RedisWrite, Value};
 
-use super::fleet::{Answer, Fleet, Manner};
+use super::fleet::{Answer, Fleet};
 use super::layout::Head;
 use super::link::Link;
 use crate::chance::{Chance, OsChance};
@@ -89,42 +90,44 @@ impl Entry {
         })
     }
 
+    fn writes(&self) -> bool {
+        self.touches.iter().any(|touch| touch.write.is_some())
+    }
+
     /// Whether it may be sent again although it may have landed: if it writes what it guards, for
-    /// the guard fails then.
+    /// the guard fails then; or if it writes nothing.
     fn repeatable(&self) -> bool {
-        self.touches.iter().any(|touch| {
-            touch.guard != Guard::Any && matches!(touch.write, Some((_, Write::Put { .. })))
-        })
+        !self.writes()
+            || self.touches.iter().any(|touch| {
+                touch.guard != Guard::Any && matches!(touch.write, Some((_, Write::Put { .. })))
+            })
     }
 }
 
 /// What came of a call: for each entry whether it landed, and who answered.
 pub(super) type Shipped = (Vec<Result<bool, StoreError>>, Answer);
 
-/// Sends entries to whoever serves the partition.
+/// Sends entries to whoever serves the partition. Those that let a new message in stay behind
+/// while none is taken, and do not keep the others.
 pub(super) async fn ship(
     fleet: &Fleet,
     partition: u16,
     entries: &[Entry],
     now: Millis,
 ) -> Result<Shipped, StoreError> {
-    let settings = &fleet.settings;
-    let binds = |touch: &Touch| settings.bound.contains(&touch.key.kind);
-    let counts = settings.replicas > 0 || settings.hold > 0;
-    let strict = entries
-        .iter()
-        .any(|entry| entry.touches.iter().any(binds) || (counts && entry.leaves_due()));
-    let manner = Manner {
-        repeatable: entries.iter().any(Entry::repeatable),
-        opens: entries.iter().any(Entry::opens),
-    };
-    let mut again = false;
+    let began = Instant::now();
+    let repeatable = entries.iter().any(Entry::repeatable);
+    let (mut again, mut held) = (false, None);
     let mut command = |link: &Link, repeated: bool| {
-        again = repeated;
-        let sent = entries.iter().filter(|entry| !repeated || entry.repeatable());
-        write_command(fleet, partition, sent, strict, now, link)
+        (again, held) = (repeated, fleet.held(link));
+        let goes = |entry: &&Entry| {
+            (!repeated || entry.repeatable()) && (held.is_none() || !entry.opens())
+        };
+        let sent = entries.iter().filter(goes).collect();
+        let until = link.time() + LATE - millis(began.elapsed());
+        Call { fleet, partition, now, until, link }.command(sent)
     };
-    let answer = fleet.call(partition, manner, &mut command).await?;
+    let answer = fleet.call(partition, repeatable, &mut command).await?;
     let mut marks = match &answer.value {
         Value::BulkString(word) if matches!(&word[..], b"late" | b"moved") => {
             fleet.moved(&answer);
@@ -138,9 +141,14 @@ pub(super) async fn ship(
         if again && !entry.repeatable() {
             return unknown("no answer came");
         }
+        if let Some(why) = held.as_ref().filter(|_| entry.opens()) {
+            return unknown(why);
+        }
         match marks.next() {
             Some(b'1') => Ok(true),
-            Some(b'0') if answer.repeated => unknown("no answer came, and now another's"),
+            Some(b'0') if answer.repeated && entry.writes() => {
+                unknown("no answer came, and now another's")
+            }
             Some(b'0') => Ok(false),
             Some(b'a') => unknown("fewer replicas are connected than store.replicas asks for"),
             _ => Err(strange()),
@@ -157,11 +165,25 @@ pub(super) async fn confirm(
     answer: &Answer,
 ) -> Result<(), StoreError> {
     let replicas = fleet.settings.replicas;
-    let key = fleet.layout.wait(partition);
-    if replicas == 0 || answer.link.confirmed(&key, replicas).await {
+    if replicas == 0 {
         return Ok(());
     }
-    unknown("replicas did not confirm in time; it may have landed")
+    let asked = tokio::time::Instant::now();
+    let confirmed = answer.link.confirmed(&fleet.layout.wait(partition), replicas).await;
+    match confirmed {
+        Ok(true) => Ok(()),
+        Ok(false) => unknown("replicas did not confirm in time; it may have landed"),
+        Err(error) => {
+            if !error.is_timeout() {
+                fleet.lose(&answer.shard, &answer.link, asked, &error);
+            }
+            unknown("nobody said whether replicas have it; it may have landed")
+        }
+    }
+}
+
+fn millis(length: Duration) -> Millis {
+    Millis::try_from(length.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn unknown<T>(why: &str) -> Result<T, StoreError> {
@@ -172,42 +194,51 @@ pub(super) fn strange() -> StoreError {
     StoreError::Unavailable("an answer of Redis is not what was asked for".to_owned())
 }
 
-/// The call with these entries.
-fn write_command<'a>(
-    fleet: &Fleet,
+/// A call of the atomic step, as it goes over one link.
+struct Call<'a> {
+    fleet: &'a Fleet,
     partition: u16,
-    entries: impl Iterator<Item = &'a Entry>,
-    strict: bool,
     now: Millis,
-    link: &Link,
-) -> Cmd {
-    let (layout, settings) = (&fleet.layout, &fleet.settings);
-    let entries: Vec<&Entry> = entries.collect();
-    // A cluster wants to know of every key. Elsewhere that would only be more to read.
-    let queues = usize::from(settings.place.is_cluster());
-    let keys: usize = entries.iter().map(|entry| entry.touches.len()).sum();
-    let mut command = Link::commit();
-    command.arg(keys + queues);
-    let mut buffer = Vec::with_capacity(1024);
-    for touch in entries.iter().flat_map(|entry| &entry.touches) {
-        layout.write_record(&touch.key, &mut buffer);
-        command.write_arg(&buffer);
-    }
-    if queues > 0 {
-        command.arg(layout.queue(partition));
-    }
-    let history = if strict { link.history() } else { "" };
-    command.arg(now).arg(history).arg(link.time() + LATE).arg(settings.replicas);
-    for entry in entries {
-        let count = i64::try_from(entry.touches.len()).unwrap_or(i64::MAX);
-        let needs = settings.replicas > 0 && entry.leaves_due();
-        command.arg(if needs { -count } else { count });
-        for touch in &entry.touches {
-            let bound = settings.bound.contains(&touch.key.kind);
-            write_touch(touch, bound.then(|| link.history()), now, &mut command);
+    /// Until when, by the server's clock, somebody waits for it.
+    until: Millis,
+    link: &'a Link,
+}
+
+impl Call<'_> {
+    /// The call with these entries.
+    fn command(&self, entries: Vec<&Entry>) -> Cmd {
+        let (layout, settings) = (&self.fleet.layout, &self.fleet.settings);
+        let binds = |touch: &Touch| settings.bound.contains(&touch.key.kind);
+        let counts = settings.replicas > 0 || settings.hold > 0;
+        let strict = entries
+            .iter()
+            .any(|entry| entry.touches.iter().any(binds) || (counts && entry.leaves_due()));
+        // A cluster wants to know of every key. Elsewhere that would only be more to read.
+        let queues = usize::from(settings.place.is_cluster());
+        let keys: usize = entries.iter().map(|entry| entry.touches.len()).sum();
+        let mut command = Link::commit();
+        command.arg(keys + queues);
+        let mut buffer = Vec::with_capacity(1024);
+        for touch in entries.iter().flat_map(|entry| &entry.touches) {
+            layout.write_record(&touch.key, &mut buffer);
+            command.write_arg(&buffer);
         }
+        if queues > 0 {
+            command.arg(layout.queue(self.partition));
+        }
+        let history = if strict { self.link.history() } else { "" };
+        command.arg(self.now).arg(history).arg(self.until).arg(settings.replicas);
+        for entry in entries {
+            let count = i64::try_from(entry.touches.len()).unwrap_or(i64::MAX);
+            let needs = settings.replicas > 0 && entry.leaves_due();
+            command.arg(if needs { -count } else { count });
+            for touch in &entry.touches {
+                let history = binds(touch).then(|| self.link.history());
+                write_touch(touch, history, self.now, &mut command);
+            }
+        }
+        command
     }
-    command
 }
 
 fn write_touch(touch: &Touch, history: Option<&str>, now: Millis, command: &mut Cmd) {

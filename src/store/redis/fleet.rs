@@ -22,8 +22,8 @@ use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, Millis};
 use crate::store::StoreError;
 
-/// How long a call waits for a link that was just lost to be made anew.
-const GRACE: Duration = Duration::from_millis(50);
+/// How long a call waits for a link that was just lost to be made anew; never longer than a call.
+const GRACE: Duration = Duration::from_millis(100);
 /// How long a call may take with all its tries.
 const CALL_MAX: Duration = Duration::from_millis(190);
 /// The pause before a call is tried again where nothing was done.
@@ -75,15 +75,6 @@ pub(super) struct Answer {
     pub(super) repeated: bool,
 }
 
-/// What a call is like.
-#[derive(Clone, Copy)]
-pub(super) struct Manner {
-    /// It may be sent again although the first one may have been carried out.
-    pub(super) repeatable: bool,
-    /// It lets a new message in, which may be held back.
-    pub(super) opens: bool,
-}
-
 fn unavailable(why: impl Into<String>) -> StoreError {
     StoreError::Unavailable(why.into())
 }
@@ -100,11 +91,11 @@ impl Fleet {
     }
 
     /// Calls whoever serves a partition. `command` is made anew for each try, and is told whether
-    /// it was sent before and may have been carried out.
+    /// it was sent before and may have been carried out; it is if that may be (`repeatable`).
     pub(super) async fn call(
         &self,
         partition: u16,
-        manner: Manner,
+        repeatable: bool,
         mut command: impl FnMut(&Link, bool) -> Cmd + Send,
     ) -> Result<Answer, StoreError> {
         let began = Instant::now();
@@ -114,10 +105,7 @@ impl Fleet {
                 Some((shard, asking)) => (shard, asking),
                 None => (self.serving(partition)?, false),
             };
-            let link = shard.link().await?;
-            if let Some(why) = manner.opens.then(|| link.holds(self.clock.now())).flatten() {
-                return Err(unavailable(why));
-            }
+            let link = shard.link(began + CALL_MAX).await?;
             let sent = Instant::now();
             let command = command(&link, repeated);
             let answer = timeout_at(began + CALL_MAX, link.send(&command, asking)).await;
@@ -130,7 +118,7 @@ impl Fleet {
                 Fault::Lost { silent } => {
                     self.lose(&shard, &link, if silent { sent } else { Instant::now() }, &error);
                     repeated = true;
-                    if !manner.repeatable {
+                    if !repeatable {
                         return Err(unavailable(word(&error)));
                     }
                 }
@@ -156,9 +144,14 @@ impl Fleet {
     pub(super) fn holds(&self, partition: u16) -> Option<String> {
         let serving = self.serving(partition).ok()?;
         match &*serving.state.borrow() {
-            State::Live(link) => link.holds(self.clock.now()),
+            State::Live(link) => self.held(link),
             State::Lost { .. } => None,
         }
+    }
+
+    /// Why no new message is taken over a link now, if so.
+    pub(super) fn held(&self, link: &Link) -> Option<String> {
+        link.holds(self.clock.now())
     }
 
     /// How far a server's clock is ahead of ours.
@@ -274,9 +267,9 @@ impl Fleet {
 
     /// Says aloud when masters begin, or end, to take no new message; says whether any does.
     fn tell_held(&self, before: bool) -> bool {
-        let (now, map) = (self.clock.now(), self.map());
+        let map = self.map();
         let held = map.shards.iter().filter_map(|shard| match &*shard.state.borrow() {
-            State::Live(link) => link.holds(now).map(|why| format!("{}: {why}", shard.address)),
+            State::Live(link) => self.held(link).map(|why| format!("{}: {why}", shard.address)),
             State::Lost { .. } => None,
         });
         let held: Vec<_> = held.collect();
@@ -432,15 +425,15 @@ impl Shard {
         Self { address, state: watch::Sender::new(lost) }
     }
 
-    /// The link; waits a moment for one that was just lost.
-    pub(super) async fn link(&self) -> Result<Arc<Link>, StoreError> {
+    /// The link; waits a moment for one that was just lost, at most until then.
+    pub(super) async fn link(&self, until: Instant) -> Result<Arc<Link>, StoreError> {
         let mut states = self.state.subscribe();
         loop {
             let state = states.borrow_and_update().clone();
             match state {
                 State::Live(link) => return Ok(link),
                 State::Lost { at, why } => {
-                    if timeout_at(at + GRACE, states.changed()).await.is_err() {
+                    if timeout_at(until.min(at + GRACE), states.changed()).await.is_err() {
                         return Err(unavailable(format!("{}: {why}", self.address)));
                     }
                 }

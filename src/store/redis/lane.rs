@@ -85,7 +85,7 @@ impl Inner {
         let known = keys.iter().filter_map(|key| {
             let drafted = self.drafted.get(key)?;
             let record = drafted.record.clone().filter(|_| drafted.expires_at > now);
-            Some((key.clone(), Known { record, ahead: true }))
+            Some((key.clone(), Known { record: Ok(record), ahead: true }))
         });
         known.collect()
     }
@@ -151,6 +151,7 @@ impl Lanes {
 
     /// Works through a lane until nobody waits there.
     async fn work(self: Arc<Self>, at: usize) {
+        let _shift = Shift { lanes: Arc::clone(&self), at };
         let lane = &self.all[at];
         while let Ok(permit) = Arc::clone(&lane.flights).acquire_owned().await {
             let Some(jobs) = lane.lock().take() else { return };
@@ -272,6 +273,24 @@ impl Lanes {
             }
         }
         self.enqueue(again);
+    }
+}
+
+/// Somebody who works in a lane. Whom a verb makes fall over, another one relieves: those who wait
+/// there must not wait for ever.
+struct Shift {
+    lanes: Arc<Lanes>,
+    at: usize,
+}
+
+impl Drop for Shift {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            tracing::error!("a verb panicked outside of its decision; its batch was dropped");
+            self.lanes.tasks.spawn_on(Arc::clone(&self.lanes).work(self.at), &runtime);
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! A link to one master: two connections, and what was found out about the server when they were
 //! made. A link that fails once is given up whole; the fleet makes another.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Script, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, Script, Value, cmd,
+};
 use tokio::sync::Mutex as Turn;
 
 use super::place::Address;
@@ -30,6 +32,8 @@ pub(super) struct Link {
     data: MultiplexedConnection,
     /// Waiting for replicas stops a connection, so it has one of its own.
     confirming: MultiplexedConnection,
+    /// Whether it did not answer when it was last looked at.
+    silent: AtomicBool,
     /// What the server said when the link was made.
     pub(super) vitals: Vitals,
     /// What its clock showed at an instant.
@@ -59,9 +63,10 @@ impl Link {
         let confirming = connect(client, CONFIRM_MAX * 3 / 2).await.map_err(told)?;
         let shown = Mutex::new(time(&data).await.map_err(told)?);
         let evicts = Mutex::new(vitals.evicts());
-        let (asked, confirmed) = (AtomicU64::new(0), Turn::new((0, false)));
+        let (silent, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (held_until, confirmed) = (0, Turn::new((0, false)));
         let link =
-            Self { data, confirming, vitals, shown, held_until: 0, evicts, asked, confirmed };
+            Self { data, confirming, silent, vitals, shown, held_until, evicts, asked, confirmed };
         link.load().await.map_err(told)?;
         Ok(link)
     }
@@ -77,9 +82,22 @@ impl Link {
         if !vitals.master || vitals.loading || vitals.history != self.vitals.history {
             return Err("it is not the master that it was".to_owned());
         }
+        self.look_at_confirming().await?;
         let shown = time(&self.data).await.map_err(|error| word(&error))?;
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         *self.evicts.lock().unwrap_or_else(PoisonError::into_inner) = vitals.evicts();
+        Ok(())
+    }
+
+    /// Nothing else may go over that connection for hours, and somebody in between, or `timeout` in
+    /// the server's settings, ends one that rests. Somebody may be waiting for replicas just now,
+    /// so only who is silent twice is gone.
+    async fn look_at_confirming(&self) -> Result<(), String> {
+        match time(&self.confirming).await {
+            Ok(_) => self.silent.store(false, Ordering::SeqCst),
+            Err(error) if error.is_timeout() && !self.silent.swap(true, Ordering::SeqCst) => {}
+            Err(error) => return Err(word(&error)),
+        }
         Ok(())
     }
 
@@ -144,7 +162,7 @@ impl Link {
     ///
     /// `WAIT` is about the writes of its own connection, so a write goes before it. Those who ask
     /// while one is under way share the next.
-    pub(super) async fn confirmed(&self, key: &str, replicas: u32) -> bool {
+    pub(super) async fn confirmed(&self, key: &str, replicas: u32) -> RedisResult<bool> {
         let ours = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut last = self.confirmed.lock().await;
         if last.0 < ours {
@@ -152,11 +170,11 @@ impl Link {
             let mut both = redis::pipe();
             both.cmd("SET").arg(key).arg("").arg("PX").arg(1000).ignore();
             both.cmd("WAIT").arg(replicas).arg(u64::try_from(CONFIRM_MAX.as_millis()).unwrap_or(1));
-            let waited = both.query_async::<Vec<u32>>(&mut self.confirming.clone()).await;
-            let enough = waited.is_ok_and(|have| have.first().is_some_and(|it| *it >= replicas));
-            *last = (covers, enough);
+            *last = (covers, false);
+            let have: Vec<u32> = both.query_async(&mut self.confirming.clone()).await?;
+            last.1 = have.first().is_some_and(|it| *it >= replicas);
         }
-        last.1
+        Ok(last.1)
     }
 }
 
@@ -229,16 +247,17 @@ impl Fault {
 
 /// What may be told about an error: the word that Redis begins it with, never keys or values.
 pub(super) fn word(error: &RedisError) -> String {
+    let refused =
+        || "it refuses the credentials; look at store.username and store.password".to_owned();
     match error.code() {
         Some("OOM") => "OOM: its memory is full; raise maxmemory".to_owned(),
         Some("MISCONF") => "MISCONF: it cannot write its files; look at its disk".to_owned(),
         Some("NOREPLICAS") => "NOREPLICAS: too few replicas follow (min-replicas-to-write)".into(),
         Some("BUSY") => "BUSY: a script of somebody's does not end; SCRIPT KILL".to_owned(),
-        Some("NOAUTH" | "WRONGPASS") => {
-            "it refuses the credentials; look at store.username and store.password".to_owned()
-        }
+        Some("NOAUTH" | "WRONGPASS") => refused(),
         Some("NOPERM") => "NOPERM: the ACL user lacks rights; docs/operations.md lists them".into(),
         Some(code) => code.to_owned(),
+        None if error.kind() == ErrorKind::AuthenticationFailed => refused(),
         None if error.is_timeout() => "no answer in time".to_owned(),
         None if error.is_connection_refusal() => "the connection is refused".to_owned(),
         None => format!("the connection failed ({})", error.category()),

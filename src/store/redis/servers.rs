@@ -10,10 +10,33 @@ use tempfile::TempDir;
 /// How long servers may take until they serve, on a busy machine.
 const READY: Duration = Duration::from_secs(30);
 
+/// How servers want to be spoken to; by default in the clear and by everybody. The tests' own
+/// `redis-cli` comes in the clear in any case.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    /// Settings of every server.
+    pub(crate) servers: Vec<String>,
+    /// Lines in the file of every Sentinel.
+    pub(crate) sentinels: String,
+    /// Whether there is a second port, which speaks TLS.
+    pub(crate) tls: bool,
+    /// How `redis-cli` says who it is.
+    pub(crate) login: Vec<String>,
+}
+
+impl Manner {
+    fn scheme(&self) -> &'static str {
+        if self.tls { "rediss" } else { "redis" }
+    }
+}
+
 /// One `redis-server`, also as a Sentinel.
 pub(crate) struct Server {
     /// Where it listens.
     pub(crate) port: u16,
+    /// Where it listens for TLS.
+    tls_port: Option<u16>,
+    login: Vec<String>,
     program: String,
     arguments: Vec<String>,
     folder: TempDir,
@@ -33,18 +56,39 @@ pub(crate) fn free_port() -> u16 {
 impl Server {
     /// Starts one that keeps an append-only file, with these settings besides.
     pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_as(&Manner::default(), settings)
+    }
+
+    /// The same, spoken to in another manner.
+    pub(crate) fn start_as(manner: &Manner, settings: &[&str]) -> Self {
         let mut arguments: Vec<String> =
             ["--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0"]
                 .map(str::to_owned)
                 .to_vec();
         arguments.extend(settings.iter().map(|&setting| setting.to_owned()));
-        Self::launch(program(), free_port(), arguments, tempfile::tempdir().unwrap())
+        arguments.extend(manner.servers.iter().cloned());
+        Self::launch(manner, arguments, tempfile::tempdir().unwrap())
     }
 
-    fn launch(program: String, port: u16, arguments: Vec<String>, folder: TempDir) -> Self {
-        let mut server = Self { port, program, arguments, folder, child: None };
+    fn launch(manner: &Manner, mut arguments: Vec<String>, folder: TempDir) -> Self {
+        let (port, login, program) = (free_port(), manner.login.clone(), program());
+        let tls_port = manner.tls.then(free_port);
+        if let Some(port) = tls_port {
+            arguments.extend(["--tls-port".to_owned(), port.to_string()]);
+        }
+        let mut server = Self { port, tls_port, login, program, arguments, folder, child: None };
         server.restart();
         server
+    }
+
+    /// Where others find it.
+    fn place(&self) -> String {
+        format!("127.0.0.1:{}", self.seen())
+    }
+
+    /// The port that others are to use.
+    fn seen(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
     }
 
     /// Starts it again with the files that it left, and waits until it serves.
@@ -66,14 +110,15 @@ impl Server {
 
     /// Its URL for `store.url`.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.tls_port.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://{}", self.place())
     }
 
     /// Asks it something with `redis-cli`.
     pub(crate) fn cli(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
         let port = self.port.to_string();
-        let asked = command.args(["-p", &port]).args(arguments).output();
+        let asked = command.args(["-p", &port]).args(&self.login).args(arguments).output();
         let asked = asked.expect("this test needs redis-cli: apt-get install redis-tools");
         String::from_utf8_lossy(&asked.stdout).trim().to_owned()
     }
@@ -113,6 +158,7 @@ pub(crate) struct Watched {
     /// The servers, at first the master.
     servers: Vec<Server>,
     sentinels: Vec<Server>,
+    scheme: &'static str,
 }
 
 impl Watched {
@@ -123,40 +169,46 @@ impl Watched {
 
     /// Starts them all.
     pub(crate) fn start() -> Self {
-        let servers: Vec<_> = (0..3).map(|_| Server::start(&[])).collect();
-        let master = servers[0].port.to_string();
+        Self::start_as(&Manner::default())
+    }
+
+    /// The same, spoken to in another manner.
+    pub(crate) fn start_as(manner: &Manner) -> Self {
+        let servers: Vec<_> = (0..3).map(|_| Server::start_as(manner, &[])).collect();
+        let master = servers[0].seen().to_string();
         for replica in &servers[1..] {
             replica.cli(&["REPLICAOF", "127.0.0.1", &master]);
         }
         wait_until("replicas follow", || {
             servers[0].cli(&["INFO", "replication"]).matches("state=online").count() == 2
         });
-        let sentinels: Vec<_> = (0..3).map(|_| Self::sentinel(&master)).collect();
+        let sentinels: Vec<_> = (0..3).map(|_| Self::sentinel(&master, manner)).collect();
         wait_until("sentinels know each other and the replicas", || {
             sentinels.iter().all(|sentinel| {
                 let known = sentinel.cli(&["INFO", "sentinel"]);
                 known.contains("slaves=2,sentinels=3") && known.contains("status=ok")
             })
         });
-        Self { servers, sentinels }
+        Self { servers, sentinels, scheme: manner.scheme() }
     }
 
-    fn sentinel(master: &str) -> Server {
+    fn sentinel(master: &str, manner: &Manner) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "sentinel monitor main 127.0.0.1 {master} 2\n\
-             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
+             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n\
+             {}",
+            manner.sentinels
         );
         std::fs::write(folder.path().join("sentinel.conf"), text).unwrap();
         let arguments = ["sentinel.conf", "--sentinel"].map(str::to_owned).to_vec();
-        Server::launch(program(), free_port(), arguments, folder)
+        Server::launch(manner, arguments, folder)
     }
 
     /// Their URL for `store.url`.
     pub(crate) fn url(&self) -> String {
-        let places: Vec<_> =
-            self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
-        format!("redis+sentinel://{}/main", places.join(","))
+        let places: Vec<_> = self.sentinels.iter().map(Server::place).collect();
+        format!("{}+sentinel://{}/main", self.scheme, places.join(","))
     }
 }
 
@@ -164,15 +216,21 @@ impl Watched {
 pub(crate) struct Cluster {
     /// The servers, at first the masters.
     pub(crate) servers: Vec<Server>,
+    scheme: &'static str,
 }
 
 impl Cluster {
     /// Starts them all.
     pub(crate) fn start() -> Self {
+        Self::start_as(&Manner::default())
+    }
+
+    /// The same, spoken to in another manner.
+    pub(crate) fn start_as(manner: &Manner) -> Self {
         let buses: Vec<_> = (0..6).map(|_| free_port().to_string()).collect();
         let start = |bus: &String| {
             let timeout = ["--cluster-node-timeout", "1500", "--cluster-port", bus];
-            Server::start(&[&["--cluster-enabled", "yes"], &timeout[..]].concat())
+            Server::start_as(manner, &[&["--cluster-enabled", "yes"], &timeout[..]].concat())
         };
         let servers: Vec<_> = buses.iter().map(start).collect();
         for (at, ends) in [["0", "5460"], ["5461", "10922"], ["10923", "16383"]].iter().enumerate()
@@ -183,7 +241,7 @@ impl Cluster {
             server.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
         }
         for (server, bus) in servers.iter().zip(&buses).skip(1) {
-            servers[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &server.port.to_string(), bus]);
+            servers[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &server.seen().to_string(), bus]);
         }
         wait_until("nodes know each other", || {
             let knows = |server: &Server| {
@@ -202,13 +260,12 @@ impl Cluster {
         wait_until("the cluster is whole", || {
             servers.iter().all(|it| it.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
         });
-        Self { servers }
+        Self { servers, scheme: manner.scheme() }
     }
 
     /// Their URL for `store.url`.
     pub(crate) fn url(&self) -> String {
-        let places: Vec<_> =
-            self.servers.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
-        format!("redis+cluster://{}", places.join(","))
+        let places: Vec<_> = self.servers.iter().map(Server::place).collect();
+        format!("{}+cluster://{}", self.scheme, places.join(","))
     }
 }

@@ -1,62 +1,17 @@
-//! More of what befalls real servers: certificates, disks, long starts, a cluster with a hole.
+//! More of what befalls real servers: disks, long starts, a cluster with a hole; and verbs that are
+//! not as they should be.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::servers::{Cluster, Server, wait_until};
-use super::tests::{FREE, MENDED, TOLD, get, key, mended, open, put, refusal, settings, told};
+use super::tests::{BOUND, FREE, MENDED, TOLD, get, key, mended, open, put, settings, told};
 use super::*;
-use crate::clock::{Clock, DAY};
-use crate::store::{Draft, StoreError, transact_once};
-
-fn openssl(folder: &Path, arguments: &str) {
-    let mut command = Command::new("openssl");
-    let made = command.args(arguments.split(' ')).current_dir(folder).output();
-    let made = made.expect("this test needs openssl: apt-get install it, or run ./check");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-/// A private authority, and a certificate of it for 127.0.0.1.
-fn certificates() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let new = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(at, &format!("{new} -x509 -keyout ca.key -out ca.pem -subj /CN=authority"));
-    openssl(at, &format!("{new} -keyout server.key -out server.csr -subj /CN=server"));
-    std::fs::write(at.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    openssl(
-        at,
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names \
-         -out server.pem",
-    );
-    folder
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_is_spoken_and_strangers_are_refused() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let folder = certificates();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let port = servers::free_port().to_string();
-    let (ca, cert, private) = (path("ca.pem"), path("server.pem"), path("server.key"));
-    let files = ["--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &private];
-    let tls = ["--tls-port", &port, "--tls-auth-clients", "no"];
-    let _server = Server::start(&[&tls[..], &files[..]].concat());
-    let secure = settings(&format!("rediss://127.0.0.1:{port}"));
-    let authority = Some(std::fs::read(&ca).unwrap());
-    let credentials = Credentials { authority, ..Credentials::default() };
-    let store = open(Settings { credentials, ..secure.clone() }).await;
-    put(&store, &key(1, FREE), None).await.unwrap();
-    assert!(get(&store, &key(1, FREE)).await.is_some());
-    let said = refusal(secure, Clock::machine()).await;
-    assert!(said.contains("connection failed"), "a private authority nobody named: {said}");
-    let said = refusal(settings(&format!("redis://127.0.0.1:{port}")), Clock::machine()).await;
-    assert!(!said.is_empty(), "without TLS there is no answer there");
-}
+use crate::clock::{Clock, DAY, MINUTE};
+use crate::store::{Draft, StoreError, Then, Verb, Write, transact, transact_once};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_save_is_told_and_works_again() {
@@ -140,7 +95,7 @@ async fn a_cluster_with_a_hole_is_told_and_works_again() {
 }
 
 /// Adds a mark to a list that all share.
-fn push(
+pub(super) fn push(
     store: &Arc<dyn Store>,
     name: Key,
     mark: u32,
@@ -200,4 +155,155 @@ async fn who_gave_up_is_dropped_before_the_commit() {
     sleep(Duration::from_millis(300)).await;
     assert!(get(&store, &key(2, FREE)).await.is_none(), "nobody waits for it");
     push(&store, key(2, FREE), 1).await.unwrap();
+}
+
+/// Reads a record and does nothing.
+async fn see(store: &Arc<dyn Store>, name: Key) -> Result<(), StoreError> {
+    let decide = {
+        let name = name.clone();
+        move |draft: &mut Draft| draft.get::<serde_json::Value>(&name).map(|_| ())
+    };
+    transact_once(store, vec![name], decide).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_cannot_be_read_harms_only_who_wants_it() {
+    let server = Server::start(&[]);
+    let store = open(settings(&server.url())).await;
+    let name = format!("test:{{5}}:{FREE}:name");
+    server.cli(&["SET", &name, "2 of a form that comes later"]);
+    let mut callers = JoinSet::new();
+    for caller in 0..200_u16 {
+        let store = Arc::clone(&store);
+        callers.spawn(async move {
+            let spoilt = caller % 4 == 0;
+            let done = match (spoilt, caller % 8) {
+                (true, 0) => see(&store, key(5, FREE)).await,
+                (true, _) => push(&store, key(5, FREE), 0).await,
+                (false, _) => push(&store, key(6 + caller % 3, FREE), 0).await,
+            };
+            assert_eq!(matches!(done, Err(StoreError::Unreadable(_))), spoilt, "{done:?}");
+        });
+    }
+    callers.join_all().await;
+    assert!(server.cli(&["GET", &name]).starts_with("2 of a form"), "it stays as it is");
+}
+
+/// A verb that panics where a store asks it something else than to decide.
+struct Wrong {
+    in_keys: bool,
+}
+
+impl Verb for Wrong {
+    type Phase = bool;
+    type Answer = ();
+
+    fn keys(&self, second: &bool) -> Vec<Key> {
+        assert!(!(*second && self.in_keys), "no key comes to its mind");
+        vec![key(11, FREE)]
+    }
+
+    fn ahead(&self, _: &bool) -> Vec<Key> {
+        assert!(self.in_keys, "it does not think ahead");
+        Vec::new()
+    }
+
+    fn decide(&self, second: &bool, _: &mut Draft) -> Result<Then<bool, ()>, StoreError> {
+        Ok(if *second { Then::Done(()) } else { Then::Go(true) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verb_that_panics_anywhere_stops_nobody_for_long() {
+    let server = Server::start(&[]);
+    let store = open(settings(&server.url())).await;
+    for (round, in_keys) in [true, false, true, false].into_iter().enumerate() {
+        let done = transact(&store, Wrong { in_keys }, false).await;
+        match done {
+            Err(StoreError::Unreadable(_)) if in_keys => {}
+            Err(StoreError::Unavailable(_)) if !in_keys => {}
+            other => panic!("{other:?}"),
+        }
+        let mark = u32::try_from(round).unwrap() * 10;
+        let after = tokio::time::timeout(MENDED, push(&store, key(12, FREE), mark));
+        after.await.expect("somebody works there").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_release_queued_is_left_alone() {
+    let server = Server::start(&[]);
+    let store = open(settings(&server.url())).await;
+    put(&store, &key(1, FREE), Some(0)).await.unwrap();
+    let (queue, now) = (store_queue(1), Clock::machine().now());
+    let vanished = format!("{:014}{FREE}:gone", now - DAY);
+    for member in [&vanished[..], "v2 of a queue"] {
+        assert_eq!(server.cli(&["ZADD", &queue, "0", member]), "1");
+    }
+    let due = || store.due(now, 9);
+    while due().await.unwrap() != [key(1, FREE)] {} // a look goes through a share of all
+    wait_until("what has vanished is taken out", || {
+        !server.cli(&["ZRANGE", &queue, "0", "-1"]).contains("gone")
+    });
+    let left = server.cli(&["ZRANGE", &queue, "0", "-1"]);
+    assert!(left.contains("v2 of a queue") && left.lines().count() == 2, "{left}");
+}
+
+fn store_queue(partition: u16) -> String {
+    layout::Layout { prefix: "test:".to_owned() }.queue(partition)
+}
+
+/// As docs/operations.md says it is done: a dump is read only where no append-only file is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_dump_makes_no_used_code_good() {
+    let mut server = Server::start(&["--appendonly", "no"]);
+    server.cli(&["CONFIG", "SET", "appendonly", "yes"]);
+    let store = open(Settings { hold: MINUTE, ..settings(&server.url()) }).await;
+    for kind in [BOUND, FREE] {
+        put(&store, &key(1, kind), None).await.unwrap();
+    }
+    assert_eq!(server.cli(&["SAVE"]), "OK");
+    let home = server.cli(&["CONFIG", "GET", "dir"]).lines().last().unwrap().to_owned();
+    let home = Path::new(&home);
+    let dump = std::fs::read(home.join("dump.rdb")).unwrap();
+    let used = Commit { guards: vec![], writes: vec![(key(1, BOUND), Write::Delete)] };
+    assert!(store.commit(used).await.unwrap());
+    server.kill();
+    std::fs::remove_dir_all(home.join("appendonlydir")).unwrap();
+    std::fs::write(home.join("dump.rdb"), dump).unwrap();
+    server.restart();
+    server.cli(&["CONFIG", "SET", "appendonly", "yes"]);
+    mended(&store, &key(9, FREE), MENDED).await;
+    let restored = server.cli(&["KEYS", "test:{1}:*"]);
+    assert!(restored.contains(&format!("test:{{1}}:{BOUND}:name")), "the dump has it: {restored}");
+    assert!(get(&store, &key(1, BOUND)).await.is_none(), "and it is good for nothing");
+    assert!(get(&store, &key(1, FREE)).await.is_some(), "limits stand as they were then");
+    let why = told(put(&store, &key(3, FREE), Some(0)).await);
+    assert!(why.contains("held"), "{why}");
+    open(Settings { hold: MINUTE, ..settings(&server.url()) }).await;
+}
+
+/// A batch that was decided before anybody knew of a new history.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_does_not_keep_what_goes_with_it() {
+    let mut server = Server::start(&[]);
+    let held = Settings { hold: MINUTE, ..settings(&server.url()) };
+    let store = RedisStore::open(held, Clock::machine()).await.unwrap();
+    server.restart();
+    let (began, now) = (Instant::now(), Clock::machine().now());
+    while store.fleet.holds(1).is_none() {
+        assert!(began.elapsed() < MENDED, "a restart is another history");
+        sleep(Duration::from_millis(5)).await;
+    }
+    let entry = |partition: u16, due_at: Option<Millis>| {
+        let write = Write::Put { value: b"{}".to_vec(), expires_at: now + DAY, due_at };
+        Entry::of(Commit { guards: vec![], writes: vec![(key(partition, FREE), write)] }).unwrap()
+    };
+    let entries = [entry(1, Some(0)), entry(2, None)];
+    let (landed, _) = commit::ship(&store.fleet, 1, &entries, now).await.unwrap();
+    assert!(matches!(&landed[0], Err(StoreError::Unavailable(why)) if why.contains("held")));
+    assert!(matches!(landed[1], Ok(true)), "{landed:?}");
+    let keys = [key(1, FREE), key(2, FREE)];
+    let there = store.read(&keys).await.unwrap();
+    assert_eq!([there[0].is_some(), there[1].is_some()], [false, true]);
 }
