@@ -71,7 +71,8 @@ impl App {
             &config.public_url,
             sender,
         )
-        .with_exempt(config.exempt.clone());
+        .with_exempt(config.exempt.clone())
+        .with_audiences(config.audiences());
         let routes = config.routes.clone();
         let router = Arc::new(Router::new(Arc::clone(&providers), routes, clock.clone()));
         let verifier = verifier.with_router(Arc::clone(&router));

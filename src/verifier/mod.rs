@@ -7,6 +7,7 @@ mod crowd;
 mod issue;
 mod letter;
 mod look;
+mod receive;
 pub mod records;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use challenge::{Answered, Ask, Given, Minting, Reply, Work};
 pub use check::{Approval, Checked, Target};
 pub use letter::Letter;
 pub use look::{Event, Look};
+pub use receive::count as count_receipt;
 
 use crowd::Crowd;
 
@@ -63,6 +65,8 @@ pub struct Verifier {
     issuer: Arc<str>,
     handoffs: mpsc::Sender<Handoff>,
     router: Option<Arc<Router>>,
+    /// Every tenant with each of its purposes.
+    audiences: Arc<[(String, String)]>,
     crowd: Arc<Crowd>,
 }
 
@@ -194,14 +198,21 @@ impl Verifier {
         handoffs: mpsc::Sender<Handoff>,
     ) -> Self {
         let (policy, issuer) = (Arc::new(policy), issuer.into());
-        let (router, crowd) = (None, Arc::default());
-        Self { store, clock, keys, policy, issuer, handoffs, router, crowd }
+        let (router, audiences, crowd) = (None, Arc::from([]), Arc::default());
+        Self { store, clock, keys, policy, issuer, handoffs, router, audiences, crowd }
     }
 
     /// The same with a router, which says who carries a message first.
     #[must_use]
     pub fn with_router(self, router: Arc<Router>) -> Self {
         Self { router: Some(router), ..self }
+    }
+
+    /// The same with every tenant and each of its purposes: a receipt that names nothing but a
+    /// phone is looked for among their newest messages to it.
+    #[must_use]
+    pub fn with_audiences(self, audiences: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { audiences: audiences.into_iter().collect(), ..self }
     }
 
     /// The same, with networks whose challenges and answers are not counted.
