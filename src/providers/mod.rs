@@ -10,7 +10,7 @@ pub mod signing;
 pub mod simulated;
 pub mod smpp;
 #[cfg(test)]
-mod stub;
+pub(crate) mod stub;
 pub mod tencent;
 pub mod transport;
 pub mod twilio;

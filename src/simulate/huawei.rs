@@ -49,7 +49,7 @@ pub(super) const DIALECT: Dialect = Dialect {
         },
         Table {
             name: "huawei-wsse",
-            path: "/as/huawei-wsse",
+            path: "",
             settings: &["app_key", "app_secret", "from", "signature", "template_id"],
             more: "auth = \"wsse\"\ntemplate_params = [\"code\"]",
         },

@@ -47,3 +47,6 @@ pub(super) const DIALECT: Dialect = Dialect {
 fn nothing() -> Answer {
     Answer::new(404, "text/plain; charset=utf-8", String::new())
 }
+
+#[cfg(test)]
+mod tests;

@@ -250,11 +250,12 @@ mod tests {
         assert_eq!(memory.fetch(), [receipt("r1", "255", true)]);
         assert!(memory.report(report("ff", true)), "again");
         assert_eq!(memory.fetch(), []);
+        assert_eq!(memory.fetch().len(), 1, "by its number, which changes nothing by then");
         memory.sent("r2", PHONE, vec!["16".to_owned()]);
         memory.sent("r3", PHONE, vec!["10".to_owned()]);
         memory.report(report("10", false));
         assert_eq!(memory.fetch(), [receipt("r3", "10", false)], "the very name goes first");
-        let other = Report { phone: "9999999".to_owned(), ..report("010", true) };
+        let other = Report { phone: "999".to_owned(), ..report("010", true) };
         memory.report(other);
         assert_eq!(memory.fetch(), [], "another phone's");
         memory.report(report("10", true));
