@@ -184,7 +184,7 @@ impl Dispatcher {
                 changed && (claim.is_some() || matches!(found, Found::Settled(_)))
             }
             Err(error) => {
-                tracing::warn!(%error, delivery = %watched.id, "a look-up could not be written down");
+                tracing::warn!(%error, delivery = %watched.id, "a look-up was not written down");
                 false
             }
         }

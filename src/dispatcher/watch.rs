@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(first[0], message(1), "the oldest was forgotten");
         assert_eq!(second[0], message(17), "a round goes on where the last one ended");
         watch.done(message(1).id);
-        assert_eq!(watch.due(5 * SECOND)[0], message(33));
+        assert_eq!(watch.due(5 * SECOND)[0], message(2), "those that wait longest go first");
         assert_eq!(watch.watched.lock().unwrap().len(), WATCHED_MAX - 1);
     }
 }

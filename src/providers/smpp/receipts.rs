@@ -136,13 +136,14 @@ impl Memory {
         let parts = ids.into_iter().map(part).collect();
         self.sent.push_back(Sent { reference: reference.to_owned(), tail: tail(phone), parts });
         // A receipt may come before the answer.
-        let early = std::mem::take(&mut self.early);
-        self.early = early.into_iter().filter_map(|it| self.settle(it)).collect();
+        let (early, newest) = (std::mem::take(&mut self.early), self.sent.len() - 1);
+        self.early = early.into_iter().filter_map(|it| self.settle(it, newest)).collect();
     }
 
-    /// Settles a receipt, if its message is remembered; else gives it back.
-    fn settle(&mut self, early: Early) -> Option<Early> {
-        let Some((message, part)) = self.find(&early.report) else { return Some(early) };
+    /// Settles a receipt, if its message is remembered, and not before this place; else gives it
+    /// back.
+    fn settle(&mut self, early: Early, from: usize) -> Option<Early> {
+        let Some((message, part)) = self.find(&early.report, from) else { return Some(early) };
         let report = early.report;
         let sent = &mut self.sent[message];
         sent.parts[part].arrived = report.arrived;
@@ -161,7 +162,7 @@ impl Memory {
         if self.receipts.len() == KEPT_MAX {
             return false;
         }
-        if let Some(early) = self.settle(Early { report, waited: false }) {
+        if let Some(early) = self.settle(Early { report, waited: false }, 0) {
             if self.early.len() == EARLY_MAX {
                 self.early.pop_front();
             }
@@ -170,10 +171,10 @@ impl Memory {
         true
     }
 
-    fn find(&self, report: &Report) -> Option<(usize, usize)> {
+    fn find(&self, report: &Report, from: usize) -> Option<(usize, usize)> {
         let place = |fits: &dyn Fn(&Sent, &Part) -> bool| {
             // The newest first: names come round again.
-            self.sent.iter().enumerate().rev().find_map(|(message, sent)| {
+            self.sent.iter().enumerate().skip(from).rev().find_map(|(message, sent)| {
                 let part = sent.parts.iter().position(|part| fits(sent, part))?;
                 Some((message, part))
             })

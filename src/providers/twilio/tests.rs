@@ -342,7 +342,12 @@ async fn where_nobody_can_push_the_vendor_is_asked() {
 
 #[tokio::test]
 async fn a_message_without_an_answer_is_found_by_number_text_and_time() {
-    let entry = |to: &str, body: &str, created: &str, status: &str| json!({ "sid": SID, "to": to, "body": body, "date_created": created, "status": status });
+    let entry = |to: &str, body: &str, date_created: &str, status: &str| -> Value {
+        let named = json!({ "to": to, "body": body, "date_created": date_created });
+        let mut entry = json!({ "sid": SID, "status": status });
+        entry.as_object_mut().unwrap().extend(named.as_object().unwrap().clone());
+        entry
+    };
     let (to, now) = ("+8613800138000", "Wed, 01 Jan 2025 16:30:40 +0000");
     for (list, found) in [
         (json!([entry(to, TEXT, now, "queued")]), true),

@@ -36,11 +36,14 @@ pub(super) struct Submitted {
     pub(super) source: String,
     /// The text.
     pub(super) text: String,
-    /// Which part of which message: reference, how many there are, and which this is.
-    pub(super) part: Option<(u8, u8, u8)>,
+    /// Which part of which message, if it is one of several.
+    pub(super) part: Option<Part>,
     /// Whether a receipt is wanted: always, or only if it fails.
     pub(super) receipt: Wanted,
 }
+
+/// A part of a message: the reference, how many there are, and which this is.
+pub(super) type Part = (u8, u8, u8);
 
 /// Which receipts are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +120,7 @@ fn tlvs<'a>(fields: &mut Fields<'a>) -> Result<Option<&'a [u8]>, u32> {
 }
 
 /// The header that says which part it is, where the class says that there is one.
-#[expect(clippy::type_complexity, reason = "it is read once, by the caller above")]
-fn header(class: u8, octets: &[u8]) -> Result<(Option<(u8, u8, u8)>, &[u8]), u32> {
+fn header(class: u8, octets: &[u8]) -> Result<(Option<Part>, &[u8]), u32> {
     if class & WITH_HEADER == 0 {
         return Ok((None, octets));
     }
