@@ -73,7 +73,8 @@ impl App {
             &config.public_url,
             sender,
         )
-        .with_exempt(config.exempt.clone());
+        .with_exempt(config.exempt.clone())
+        .with_audiences(config.audiences());
         let routes = config.routes.clone();
         let router = Arc::new(Router::new(Arc::clone(&providers), routes, clock.clone()));
         let third_parties = ThirdParties::new(third_parties(&config, verifier.clock())?);

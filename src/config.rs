@@ -21,9 +21,9 @@ use crate::clock::{Millis, SECOND};
 use crate::domain::code::{Code, DIGITS};
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
-use crate::http::SeedSettings;
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
+use crate::http::{SEED_PURPOSE, SeedSettings};
 use crate::message::{self, LastLine};
 use crate::routing::Route;
 use crate::third_party::settings::Settings as ThirdPartySettings;
@@ -89,6 +89,18 @@ pub struct TenantConfig {
 pub struct Mistakes(pub Vec<String>);
 
 impl Config {
+    /// Every tenant with each of its purposes.
+    pub fn audiences(&self) -> Vec<(String, String)> {
+        let tenants = self.tenants.iter().map(|it| &it.tenant);
+        let own = tenants
+            .flat_map(|it| it.purposes.iter().map(|purpose| (it.id.clone(), purpose.clone())));
+        let seed = self.seed.iter().map(|seed| (seed.tenant.clone(), SEED_PURPOSE.to_owned()));
+        let mut all: Vec<_> = own.chain(seed).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Reads and resolves: the defaults, this file, these environment variables.
     pub fn load(
         file: Option<&Path>,

@@ -8,8 +8,11 @@
 //! its place) is not called again; a call that is under way is not stopped.
 
 mod calls;
+mod lookups;
 mod tend;
+mod watch;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +29,21 @@ use crate::domain::sends::{self, Sends};
 use crate::domain::verification::Unwanted;
 use crate::keys::Keys;
 use crate::message::LastLine;
-use crate::providers::Providers;
+use crate::providers::{Providers, Receipt};
 use crate::routing::{Line, Router};
 use crate::store::{Store, StoreError, transact, transact_once};
 use crate::verifier::records::{self, PhoneName};
 use crate::verifier::{Handoff, Verifier};
 use tend::{Phase, Tend};
+use watch::Watch;
 
 /// Calls to providers that may be under way at once; more wait their turn in the store.
 pub const CALLS_MAX: usize = 512;
+/// Look-ups that may be under way at once. They have places of their own, so that no message waits
+/// for one.
+const LOOK_UPS_MAX: usize = 16;
+/// Receipts that wait in memory for a store that is down.
+const RECEIPTS_MAX: usize = 10_000;
 /// Claims that may wait for a turn in memory.
 pub const HANDOFFS_MAX: usize = 4096;
 /// A claim that waited longer than this for its turn is looked at once more: its verification may
@@ -60,16 +69,20 @@ pub struct Dispatcher {
     router: Arc<Router>,
     last_line: LastLine,
     calls: Arc<Semaphore>,
+    look_ups: Arc<Semaphore>,
+    watch: Arc<Watch>,
     tracker: TaskTracker,
 }
 
 impl Dispatcher {
     /// A dispatcher over these providers, in the order of failover.
     pub fn new(store: Arc<dyn Store>, clock: Clock, keys: Keys, providers: Providers) -> Self {
-        let (calls, tracker) = (Arc::new(Semaphore::new(CALLS_MAX)), TaskTracker::new());
+        let (calls, look_ups) = (Semaphore::new(CALLS_MAX), Semaphore::new(LOOK_UPS_MAX));
+        let (calls, look_ups) = (Arc::new(calls), Arc::new(look_ups));
+        let (watch, tracker) = (Arc::default(), TaskTracker::new());
         let last_line = LastLine::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
-        Self { store, clock, keys, providers, router, last_line, calls, tracker }
+        Self { store, clock, keys, providers, router, last_line, calls, look_ups, watch, tracker }
     }
 
     /// The same with routes of its own.
@@ -104,27 +117,28 @@ impl Dispatcher {
         self.tracker.wait().await;
     }
 
-    /// Pulls receipts from providers that offer it, until it is stopped.
+    /// Pulls receipts from providers that offer it, and asks others about their latest messages,
+    /// until it is stopped.
     pub async fn pull_receipts(self, verifier: Verifier, stop: CancellationToken) {
         let mut every = tokio::time::interval(RECEIPTS_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut kept = VecDeque::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = every.tick() => {}
             }
-            self.look_at_those_left_out(&verifier).await;
+            write_down(&verifier, &mut kept).await;
+            self.look_at_those_left_out(&mut kept).await;
+            self.ask_about_the_latest();
             for (place, provider) in self.providers.iter().enumerate() {
-                if self.router.is_left_out(place) {
+                if self.router.is_left_out(place) || kept.len() >= RECEIPTS_MAX {
                     continue;
                 }
                 match provider.pull_receipts().await {
                     Ok(receipts) => {
-                        for receipt in receipts {
-                            if let Err(error) = verifier.receive(receipt).await {
-                                tracing::warn!(%error, "a receipt could not be written down");
-                            }
-                        }
+                        let name = provider.name();
+                        kept.extend(receipts.into_iter().map(|it| (name.to_owned(), it)));
                     }
                     Err(outcome) => tracing::debug!(
                         provider.name = provider.name(),
@@ -133,6 +147,7 @@ impl Dispatcher {
                     ),
                 }
             }
+            write_down(&verifier, &mut kept).await;
         }
     }
 
@@ -166,6 +181,7 @@ impl Dispatcher {
             self.tracker.spawn(async move {
                 match this.claim(id).await {
                     Ok(Claimed::Yours(claim)) => this.work(id, claim, false).await,
+                    Ok(Claimed::Ask(asked)) => this.ask_about(id, asked),
                     Ok(Claimed::NotDue | Claimed::Ended) => {}
                     Err(error) => tracing::warn!(%error, "a delivery could not be claimed"),
                 }
@@ -177,6 +193,7 @@ impl Dispatcher {
     async fn claim(&self, id: DeliveryId) -> Result<Claimed, StoreError> {
         let (now, this) = (self.clock.now(), self.clone());
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
+            let owed = delivery.is_owed();
             let line = this.line_of(id, delivery);
             let mut claimed = delivery.claim(&this.router.carriers(&line), now);
             if let (Claimed::Yours(_), Some(why)) = (&claimed, unwanted) {
@@ -184,11 +201,11 @@ impl Dispatcher {
                 claimed = Claimed::Ended;
             }
             let changed = claimed != Claimed::NotDue;
-            (claimed, changed)
+            ((claimed, owed && !delivery.is_owed()), changed)
         };
         let tended = transact(&self.store, Tend { id, act }, Phase::Delivery).await?;
-        let Some((claimed, delivery)) = tended else { return Ok(Claimed::Ended) };
-        if delivery.due_at().is_none() {
+        let Some(((claimed, ended), delivery)) = tended else { return Ok(Claimed::Ended) };
+        if ended {
             self.ended(id, &delivery).await;
         }
         Ok(claimed)
@@ -226,9 +243,10 @@ impl Dispatcher {
         number: u32,
         outcome: Outcome,
         line: &Line,
+        kept: Option<&str>,
     ) -> Option<Settled> {
         for _ in 0..SETTLE_TRIES {
-            match self.settle_once(id, number, outcome.clone(), line).await {
+            match self.settle_once(id, number, outcome.clone(), line, kept).await {
                 Ok((settled, delivery)) => {
                     if let (Settled::Ended { .. }, Some(delivery)) = (&settled, delivery) {
                         self.ended(id, &delivery).await;
@@ -248,7 +266,9 @@ impl Dispatcher {
         number: u32,
         outcome: Outcome,
         line: &Line,
+        kept: Option<&str>,
     ) -> Result<(Settled, Option<Delivery>), StoreError> {
+        let kept = kept.map(str::to_owned);
         let (now, router, line) = (self.clock.now(), Arc::clone(&self.router), line.clone());
         // Whether anybody still waits matters only where it may go on, as does when.
         let done = outcome.class.action() == Action::Done;
@@ -261,6 +281,9 @@ impl Dispatcher {
                 settled = delivery.stop(why, now);
             }
             let changed = settled != Settled::TooLate;
+            if let Some(kept) = kept.as_ref().filter(|_| changed) {
+                delivery.ask_later(kept.clone());
+            }
             (settled, changed)
         };
         let tended = transact(&self.store, Tend { id, act }, first).await?;
@@ -305,6 +328,20 @@ impl Dispatcher {
         if delivery.surely_not_sent() {
             self.give_gap_back(delivery).await;
         }
+    }
+}
+
+/// Writes receipts down. Those that the store cannot take at the moment wait for the next time:
+/// a provider gives each only once.
+async fn write_down(verifier: &Verifier, kept: &mut VecDeque<(String, Receipt)>) {
+    while let Some((provider, receipt)) = kept.front() {
+        if let Err(error) = verifier.receive(provider, receipt.clone()).await {
+            tracing::warn!(%error, "a receipt could not be written down");
+            if !matches!(error, StoreError::Unreadable(_)) {
+                return;
+            }
+        }
+        kept.pop_front();
     }
 }
 

@@ -95,6 +95,21 @@ pub fn gsm_code(character: char) -> Option<(bool, u8)> {
     plain.map(|code| (false, code)).or(extended.map(|(_, code)| (true, *code)))
 }
 
+/// A text out of octets that hold a septet of GSM-7 each; `None` if they hold something else.
+pub fn gsm_text(octets: &[u8]) -> Option<String> {
+    let mut text = String::with_capacity(octets.len());
+    let mut octets = octets.iter();
+    while let Some(octet) = octets.next() {
+        if *octet == GSM_ESCAPE {
+            let escaped = octets.next()?;
+            text.push(GSM_EXTENDED.iter().find(|(_, code)| code == escaped)?.0);
+        } else {
+            text.push(GSM.chars().nth(usize::from(*octet))?);
+        }
+    }
+    Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +185,27 @@ mod tests {
         assert_eq!(locale(Some("ZH-hant")), "zh");
         assert_eq!(locale(Some("fr")), "zh");
         assert_eq!(locale(None), "zh");
+    }
+
+    #[test]
+    fn whatever_is_gsm_comes_back_from_its_octets() {
+        let all: String = GSM.chars().filter(|it| *it != '\u{1b}').collect();
+        let extended: String = GSM_EXTENDED.iter().map(|(character, _)| *character).collect();
+        let octets = |text: &str| -> Vec<u8> {
+            let codes = text.chars().map(|it| gsm_code(it).unwrap());
+            codes
+                .flat_map(
+                    |(escaped, code)| {
+                        if escaped { vec![GSM_ESCAPE, code] } else { vec![code] }
+                    },
+                )
+                .collect()
+        };
+        for text in [all, extended, String::new()] {
+            assert_eq!(gsm_text(&octets(&text)), Some(text));
+        }
+        for odd in [&[128][..], &[GSM_ESCAPE], &[GSM_ESCAPE, 1], &[255]] {
+            assert_eq!(gsm_text(odd), None, "{odd:?}");
+        }
     }
 }

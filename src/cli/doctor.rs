@@ -241,16 +241,20 @@ enum Told {
 /// The provider gives each receipt once, so they are written down as the server would.
 async fn ask_for_receipts(provider: &dyn Provider, verifier: &Verifier) -> Result<String, Told> {
     let receipts = provider.pull_receipts().await.map_err(Told::Outcome)?;
-    match write_down(verifier, receipts).await.map_err(Told::Lost)? {
+    match write_down(verifier, provider.name(), receipts).await.map_err(Told::Lost)? {
         0 => Ok(String::new()),
         count => Ok(format!("; {count} receipts were written down")),
     }
 }
 
-async fn write_down(verifier: &Verifier, receipts: Vec<Receipt>) -> Result<usize, StoreError> {
+async fn write_down(
+    verifier: &Verifier,
+    provider: &str,
+    receipts: Vec<Receipt>,
+) -> Result<usize, StoreError> {
     let count = receipts.len();
     for receipt in receipts {
-        verifier.receive(receipt).await?;
+        verifier.receive(provider, receipt).await?;
     }
     Ok(count)
 }
@@ -259,5 +263,5 @@ fn verifier(config: &Config, (store, clock): Opened, keys: Keys) -> Verifier {
     // Receipts start no message, so nobody listens for any.
     let (handoffs, _) = mpsc::channel(1);
     let (policy, issuer) = (config.policy.clone(), &config.public_url);
-    Verifier::new(store, clock, keys, policy, issuer, handoffs)
+    Verifier::new(store, clock, keys, policy, issuer, handoffs).with_audiences(config.audiences())
 }

@@ -320,7 +320,11 @@ fn a_tenant_lists_third_parties_by_name_and_mistakes_are_told_at_their_key() {
     let expected = [Offer::ThirdParty(Vendor::Turnstile, 1), Offer::Image];
     assert_eq!(kinds(&listed).unwrap(), expected);
     let default = format!("{both}{tenant}");
-    assert_eq!(kinds(&default).unwrap(), [Offer::Image, Offer::Work, Offer::Audio], "nobody has to use them");
+    assert_eq!(
+        kinds(&default).unwrap(),
+        [Offer::Image, Offer::Work, Offer::Audio],
+        "nobody has to use them"
+    );
     let of = |more: &str| format!("{both}{tenant}challenge_kinds = {more}\n");
     for (text, expected) in [
         (of("[\"hcaptcha\"]"), "tenants[0].challenge_kinds: \"hcaptcha\" is none of \"image\""),

@@ -1,5 +1,6 @@
 //! The calls of one delivery: whom the router lets through, in which order, and what is learned.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use crate::domain::policy::CALL_MAX;
 use crate::domain::verification::{Unwanted, Verification};
 use crate::keys::Use;
 use crate::message;
-use crate::providers::Message;
+use crate::providers::{Message, Receipt};
 use crate::routing::{self, Admission, Line};
 use crate::store::{StoreError, transact};
+use crate::verifier::Letter;
 use crate::verifier::records;
-use crate::verifier::{Letter, Verifier};
 
 impl Dispatcher {
     /// Calls providers under claims until the delivery ends, waits, or belongs to somebody else.
@@ -32,6 +33,9 @@ impl Dispatcher {
                 Some(redirected) => claim = redirected,
                 None => return,
             }
+        }
+        if claim.maybe_sent_by.is_some() && self.was_sent(id, &claim, message.as_ref()).await {
+            return;
         }
         loop {
             let number = claim.number;
@@ -52,9 +56,10 @@ impl Dispatcher {
             };
             // Who is left out may have changed while the provider was called.
             line = self.line(message.as_ref(), &used);
-            match self.settle(id, number, outcome, &line).await {
+            let number_kept = self.kept_number(claim.turn, message.as_ref());
+            match self.settle(id, number, outcome.clone(), &line, number_kept.as_deref()).await {
                 Some(Settled::GoOn(next)) => claim = next,
-                Some(Settled::Waits | Settled::Ended { .. } | Settled::TooLate) | None => return,
+                settled => return self.follow(id, &claim, message, &outcome, settled.as_ref()),
             }
         }
     }
@@ -97,7 +102,7 @@ impl Dispatcher {
         used.await.unwrap_or_default()
     }
 
-    async fn read<T: serde::de::DeserializeOwned>(
+    pub(super) async fn read<T: serde::de::DeserializeOwned>(
         &self,
         key: &crate::store::Key,
     ) -> Result<Option<T>, StoreError> {
@@ -159,18 +164,15 @@ impl Dispatcher {
     /// Looks at providers that were left out and whose pause is over, with a call that sends
     /// nothing where they have one: no person's message has to wait for an answer that may not
     /// come.
-    pub(super) async fn look_at_those_left_out(&self, verifier: &Verifier) {
+    pub(super) async fn look_at_those_left_out(&self, kept: &mut VecDeque<(String, Receipt)>) {
         for place in self.router.to_be_looked_at() {
             let Some(provider) = self.providers.get(place).map(Arc::clone) else { continue };
             let works = match provider.try_credentials().await {
                 Ok(true) => true,
                 Ok(false) => match provider.pull_receipts().await {
                     Ok(receipts) => {
-                        for receipt in receipts {
-                            if let Err(error) = verifier.receive(receipt).await {
-                                tracing::warn!(%error, "a receipt could not be written down");
-                            }
-                        }
+                        let name = provider.name();
+                        kept.extend(receipts.into_iter().map(|it| (name.to_owned(), it)));
                         true
                     }
                     Err(_) => false,

@@ -1,3 +1,5 @@
+mod lookups;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -19,6 +21,8 @@ struct World {
     handoffs: mpsc::Receiver<Handoff>,
     simulator: Arc<Simulator>,
     clock: Clock,
+    /// What another node is made of.
+    parts: (Arc<dyn Store>, Keys),
 }
 
 impl World {
@@ -31,6 +35,16 @@ impl World {
         let (keys, simulator) = (Keys::new(ring), Arc::new(Simulator::default()));
         let provider: Arc<dyn Provider> =
             Arc::new(Simulated::new("sim".into(), Arc::clone(&simulator), clock.clone()));
+        Self::node((store, keys), clock, simulator, [provider].into())
+    }
+
+    fn node(
+        parts: (Arc<dyn Store>, Keys),
+        clock: Clock,
+        simulator: Arc<Simulator>,
+        providers: Providers,
+    ) -> Self {
+        let (store, keys) = parts.clone();
         let (sender, handoffs) = mpsc::channel(10);
         let verifier = Verifier::new(
             Arc::clone(&store),
@@ -39,9 +53,10 @@ impl World {
             Policy::default(),
             "https://verify.example",
             sender,
-        );
-        let dispatcher = Dispatcher::new(store, clock.clone(), keys, [provider].into());
-        Self { verifier, dispatcher, handoffs, simulator, clock }
+        )
+        .with_audiences([("shop".to_owned(), "login".to_owned())]);
+        let dispatcher = Dispatcher::new(store, clock.clone(), keys, providers);
+        Self { verifier, dispatcher, handoffs, simulator, clock, parts }
     }
 
     fn answers(&self, answer: ScriptedAnswer) {

@@ -6,14 +6,18 @@
 //! a phone gets at most [`UNKNOWN_MAX`] messages out of one delivery, always with the same code.
 //! Once settled, the sealed letter (number and code) is gone.
 
+mod after;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::after::{Ask, Asked};
 
 use crate::clock::Millis;
 use crate::domain::id::VerificationId;
-use crate::domain::outcome::{Action, Class, Outcome, Receipt};
+use crate::domain::outcome::{Action, Class, Outcome};
 use crate::domain::policy::{
-    BACKOFF, CALL_MAX, LEASE, TIMELINE_KEPT, TRIES_IN_A_ROW, UNKNOWN_MAX, UNKNOWN_WAIT,
-    UNKNOWN_WAIT_DOUBTFUL,
+    BACKOFF, CALL_MAX, LEASE, TIMELINE_KEPT, TRIES_IN_A_ROW, UNATTENDED, UNKNOWN_MAX,
+    UNKNOWN_QUICK, UNKNOWN_WAIT, UNKNOWN_WAIT_MIN,
 };
 use crate::domain::verification::Unwanted;
 
@@ -56,6 +60,9 @@ pub enum Stage {
         message_id: String,
         /// When.
         at: Millis,
+        /// When its provider is asked what became of it, where no receipt comes by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<Ask>,
     },
     /// A receipt says that it arrived.
     Delivered {
@@ -137,6 +144,8 @@ pub struct Claim {
     pub call_before: Millis,
     /// Whether this provider was asked about it before.
     pub again: bool,
+    /// Who may have sent it, by name, and nobody was there to find out: to be asked first.
+    pub maybe_sent_by: Option<String>,
 }
 
 /// What came of claiming.
@@ -144,6 +153,8 @@ pub struct Claim {
 pub enum Claimed {
     /// Go on and call.
     Yours(Claim),
+    /// It was sent: go on and ask what became of it.
+    Ask(Asked),
     /// Not due: somebody has it, or it waits.
     NotDue,
     /// Ended, by this claim or before.
@@ -197,7 +208,7 @@ impl Pending {
     fn claim(&self, deadline: Millis) -> Claim {
         let call_before = deadline.min(self.due_at - CALL_MAX);
         let (number, turn, letter) = (self.claim, self.turn, self.letter.clone());
-        Claim { number, turn, letter, call_before, again: false }
+        Claim { number, turn, letter, call_before, again: false, maybe_sent_by: None }
     }
 
     /// Counts a call that may have sent the message.
@@ -215,6 +226,24 @@ impl Pending {
 
     fn willing(&self, carrier: Carrier<'_>) -> bool {
         !self.refused_by.iter().any(|name| name == carrier.name) && self.may_call(carrier)
+    }
+
+    /// Whose turn it is after an unknown outcome of this carrier's, if anyone's, and after what
+    /// pause. The next one's message may be the second, so a receipt or a look-up is waited for.
+    fn wait_for_clarity(
+        &mut self,
+        carrier: Carrier<'_>,
+        carriers: &[Carrier<'_>],
+        now: Millis,
+    ) -> (bool, Millis) {
+        let began = self.due_at - LEASE;
+        let quick = now - began < UNKNOWN_QUICK && !carrier.doubtful;
+        // To ask who deduplicates again is a look-up, too.
+        if carrier.deduplicates && quick && self.in_a_row < TRIES_IN_A_ROW {
+            return (self.willing(carrier) || self.next_turn(carriers).is_some(), UNKNOWN_WAIT_MIN);
+        }
+        let from_begin = if carrier.doubtful { 0 } else { began + UNKNOWN_WAIT - now };
+        (self.next_turn(carriers).is_some(), from_begin.max(UNKNOWN_WAIT_MIN))
     }
 
     /// Moves on to the next provider of the route that may be called; `None` if there is none.
@@ -248,18 +277,29 @@ impl Delivery {
     pub fn due_at(&self) -> Option<Millis> {
         match &self.stage {
             Stage::Pending(pending) => Some(pending.due_at),
+            Stage::Accepted { ask, .. } => ask.as_ref().map(|ask| ask.due_at),
             _ => None,
         }
     }
 
+    /// Whether its message is still owed.
+    pub fn is_owed(&self) -> bool {
+        matches!(self.stage, Stage::Pending(_))
+    }
+
     /// Claims it for one lease, or ends it if its time is over. A claim that finds an unsettled
-    /// one takes over from a crash, whose message may have gone out.
+    /// one takes over from a crash, whose message may have gone out. One that was sent is claimed
+    /// to ask what became of it.
     pub fn claim(&mut self, carriers: &[Carrier<'_>], now: Millis) -> Claimed {
+        if let Stage::Accepted { provider, message_id, at, ask } = &mut self.stage {
+            return after::claim_to_ask((provider, message_id, *at), ask, now);
+        }
         let deadline = self.deadline;
         let Stage::Pending(pending) = &mut self.stage else { return Claimed::Ended };
         if now < pending.due_at {
             return Claimed::NotDue;
         }
+        let unattended = pending.claimed || now - pending.due_at > UNATTENDED;
         if pending.claimed {
             let place = pending.turn.min(carriers.len().saturating_sub(1));
             let Some(carrier) = carriers.get(place) else {
@@ -281,7 +321,10 @@ impl Delivery {
         }
         pending.turn = if pending.turn < carriers.len() { pending.turn } else { 0 };
         let again = asked(&self.tries, carriers, pending.turn);
-        Claimed::Yours(Claim { again, ..pending.claim_again(now, deadline) })
+        let last =
+            self.tries.last().filter(|last| unattended && last.class.action() == Action::Wait);
+        let maybe_sent_by = last.map(|last| last.provider.clone());
+        Claimed::Yours(Claim { again, maybe_sent_by, ..pending.claim_again(now, deadline) })
     }
 
     /// Settles a claim with the outcome of its call. `jitter` is any random number: it spreads
@@ -313,7 +356,7 @@ impl Delivery {
         let (goes_on, pause) = match action {
             Action::Done => {
                 let message_id = outcome.message_id.clone().unwrap_or_default();
-                self.stage = Stage::Accepted { provider, message_id, at: now };
+                self.stage = Stage::Accepted { provider, message_id, at: now, ask: None };
                 return Settled::Ended { surely_not_sent: false };
             }
             Action::RefuseNumber => (false, 0),
@@ -328,12 +371,7 @@ impl Delivery {
                 if !carrier.deduplicates {
                     pending.refused_by.push(provider);
                 }
-                // Who deduplicates is asked once more; if it stays silent, it is the next one's
-                // turn, which comes round to it again where there is no other.
-                let willing = pending.willing(carrier) && !carrier.doubtful;
-                let again = pending.in_a_row < TRIES_IN_A_ROW && willing;
-                let wait = if carrier.doubtful { UNKNOWN_WAIT_DOUBTFUL } else { UNKNOWN_WAIT };
-                (again || pending.next_turn(carriers).is_some(), wait)
+                pending.wait_for_clarity(carrier, carriers, now)
             }
         };
         if !goes_on {
@@ -397,45 +435,6 @@ impl Delivery {
         !self.tries.iter().any(|tried| maybe.contains(&tried.class))
     }
 
-    /// Takes a receipt: only for a message that a provider took, or may have taken, and only
-    /// forward. Says whether anything changed.
-    pub fn receive(&mut self, receipt: &Receipt, now: Millis) -> bool {
-        let named = match &self.stage {
-            // A duplicate was accepted without a name.
-            Stage::Accepted { message_id, .. } => {
-                message_id.is_empty() || *message_id == receipt.message_id
-            }
-            // Its provider's name for it was not learned, or not yet: our reference has to do.
-            Stage::Pending(pending) => pending.claimed || self.awaits_unknown(),
-            Stage::Failed { class: Class::UnknownOutcome, .. } => true,
-            Stage::Stopped { .. } => !self.surely_not_sent(),
-            Stage::Delivered { .. } | Stage::Failed { .. } | Stage::Expired { .. } => false,
-        };
-        if !named || !fits(&receipt.vendor_code) {
-            return false;
-        }
-        let provider = self.tries.last().map(|tried| tried.provider.clone()).unwrap_or_default();
-        let class = if receipt.arrived { Class::Accepted } else { Class::ProviderError };
-        let code = receipt.vendor_code.clone();
-        if receipt.arrived {
-            self.tries.push(Try { provider, at: now, class, code, note: None });
-            self.stage = Stage::Delivered { at: now };
-            true
-        } else if matches!(self.stage, Stage::Accepted { .. }) {
-            self.tries.push(Try { provider, at: now, class, code, note: None });
-            self.stage = Stage::Failed { class, at: now };
-            true
-        } else {
-            false
-        }
-    }
-
-    fn awaits_unknown(&self) -> bool {
-        let last = self.tries.last().map(|tried| tried.class);
-        let waiting = matches!(&self.stage, Stage::Pending(pending) if !pending.claimed);
-        waiting && last == Some(Class::UnknownOutcome)
-    }
-
     /// The word for its stage in timelines and metrics.
     pub fn status(&self) -> &'static str {
         match &self.stage {
@@ -481,11 +480,6 @@ fn later(
 fn asked(tries: &[Try], carriers: &[Carrier<'_>], turn: usize) -> bool {
     let name = carriers.get(turn).map(|carrier| carrier.name);
     tries.iter().any(|tried| Some(tried.provider.as_str()) == name && tried.note.is_none())
-}
-
-/// Vendor codes come from outside: short and plain, or they are not kept.
-fn fits(code: &str) -> bool {
-    code.len() <= 32 && code.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

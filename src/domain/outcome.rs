@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::phone::Phone;
+
 /// The class of an outcome, as in `docs/providers.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -184,12 +186,77 @@ impl Outcome {
 /// A provider's report on a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Our reference, as the provider gave it back: the delivery's id.
-    pub reference: String,
+    /// Which message it is about.
+    pub about: About,
     /// The provider's name for the message.
     pub message_id: String,
     /// Whether it arrived.
     pub arrived: bool,
     /// The vendor's code (`"DELIVRD"`).
     pub vendor_code: String,
+}
+
+/// Which message a receipt is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Our reference, as the provider gave it back: the delivery's id.
+    Reference(String),
+    /// To whom the message went, where the provider gives nothing of ours back. Which one it is
+    /// tells its own name for it, and that alone.
+    Phone(Phone),
+}
+
+impl<T: Into<String>> From<T> for About {
+    fn from(reference: T) -> Self {
+        Self::Reference(reference.into())
+    }
+}
+
+/// What a provider says about a message that it was asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It knows no such message, or not yet.
+    Nothing,
+    /// It took the message, and what became of it is not settled.
+    Taken {
+        /// Its name for it; empty where it does not tell.
+        message_id: String,
+    },
+    /// What became of it.
+    Settled(Receipt),
+}
+
+/// Whether two names of a message may be one: protocols write the same number in decimal in one
+/// place and in hexadecimal in the other, with and without zeros before it.
+pub fn same_name(one: &str, other: &str) -> bool {
+    let bare = |text: &str| text.trim_start_matches('0').to_ascii_lowercase();
+    let decimal = |text: &str| text.parse::<u128>().ok();
+    let hexadecimal = |text: &str| u128::from_str_radix(text, 16).ok();
+    let crossed = |one: Option<u128>, other: Option<u128>| one.is_some() && one == other;
+    bare(one) == bare(other)
+        || crossed(decimal(one), hexadecimal(other))
+        || crossed(hexadecimal(one), decimal(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_same_in_decimal_and_hexadecimal() {
+        for (one, other, same) in [
+            ("0000A1", "a1", true),
+            ("255", "ff", true),
+            ("FF", "0255", true),
+            ("255", "256", false),
+            ("m-1", "m-2", false),
+            ("", "0", true),
+        ] {
+            assert_eq!(
+                (same_name(one, other), same_name(other, one)),
+                (same, same),
+                "{one} {other}"
+            );
+        }
+    }
 }

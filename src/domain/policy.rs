@@ -47,10 +47,22 @@ pub const LEASE: Millis = 15 * SECOND;
 pub const CALL_MAX: Millis = 5 * SECOND;
 /// The most time a connection to a provider may take, within [`CALL_MAX`].
 pub const CONNECT_MAX: Millis = 2 * SECOND;
-/// How long an unknown outcome is given to clear up by a receipt, before a second message.
-pub const UNKNOWN_WAIT: Millis = 8 * SECOND;
-/// The same where the provider is rather dead than slow: its last calls were not answered either.
-pub const UNKNOWN_WAIT_DOUBTFUL: Millis = 500;
+/// How long an unknown outcome is given to clear up by a receipt or a look-up, before a second
+/// message: counted from the call's begin, so that a person waits no longer for a provider that
+/// takes all of [`CALL_MAX`] to say nothing than for one that breaks off at once.
+pub const UNKNOWN_WAIT: Millis = CALL_MAX + UNKNOWN_WAIT_MIN;
+/// The least of it, counted from its end; and all of it where the provider is rather dead than
+/// slow, since its last calls were not answered either.
+pub const UNKNOWN_WAIT_MIN: Millis = 500;
+/// An answer that broke off sooner says more about a connection than about a provider: one that
+/// deduplicates is asked again before the next one's turn.
+pub const UNKNOWN_QUICK: Millis = SECOND;
+/// A wait that was over for so long before somebody came by was nobody's: who waited for a
+/// receipt, or would have looked the message up, is gone.
+pub const UNATTENDED: Millis = 2 * SECOND;
+/// When a provider whose receipts do not come by themselves is asked about a message that it took,
+/// counted from then. Whoever took it from us asks sooner, without the store; see the dispatcher.
+pub const ASKED_AFTER: [Millis; 3] = [MINUTE, 5 * MINUTE, HOUR];
 /// The most messages a phone may get out of one delivery: the second only after an unknown outcome.
 pub const UNKNOWN_MAX: usize = 2;
 /// The first and the longest pause before a provider is tried again.
@@ -61,6 +73,8 @@ pub const TRIES_IN_A_ROW: u8 = 2;
 const _: () = assert!(CONNECT_MAX < CALL_MAX && CALL_MAX * 2 < LEASE, "a call ends within a lease");
 const _: () = assert!(FAILURES_MAX <= 100, "NIST SP 800-63B: no more than 100 failures in a row");
 const _: () = assert!(FAILURES_KEPT > 365 * DAY, "a year of waiting must not give fresh guesses");
+const _: () = assert!(UNKNOWN_WAIT + UNKNOWN_WAIT_MIN <= 6 * SECOND, "P8: six seconds");
+const _: () = assert!(ASKED_AFTER[2] < TIMELINE_KEPT, "asked only while it can be written down");
 const _: () = assert!(LEASE < DELIVERY_DEADLINE_MAX, "a crash leaves time for another try");
 const _: () = assert!(DELIVERY_DEADLINE_MIN < 60 * SECOND, "a code outlives its delivery");
 

@@ -34,7 +34,7 @@ use crate::providers::simulated::Simulator;
 use crate::store::Store;
 use crate::verifier::Verifier;
 
-pub use seed::{Codes, Settings as SeedSettings};
+pub use seed::{Codes, PURPOSE as SEED_PURPOSE, Settings as SeedSettings};
 
 /// What the doors go by.
 #[derive(Clone)]

@@ -11,6 +11,7 @@ use super::problem::{Kind, Problem};
 use super::{Doors, body};
 use crate::keys::Ring;
 use crate::providers::Pushed;
+use crate::verifier;
 
 /// Receipts of one request that are looked at.
 const RECEIPTS_MAX: usize = 500;
@@ -51,25 +52,16 @@ pub(super) async fn receive(
     };
     let pushed = Pushed { url: &url, headers: &headers, body: &body };
     let Some(read) = provider.read_receipts(&pushed) else {
-        count(&name, "forged");
+        verifier::count_receipt(&name, "forged");
         return Problem::of(Kind::NotFound).into_response();
     };
     for receipt in read.receipts.into_iter().take(RECEIPTS_MAX) {
-        match doors.verifier.receive(receipt).await {
-            Ok(changed) => {
-                count(&name, if changed { "taken" } else { "ignored" });
-            }
+        if let Err(error) = doors.verifier.receive(&name, receipt).await {
             // Providers push again what was not taken.
-            Err(error) => return Problem::from(error).into_response(),
+            return Problem::from(error).into_response();
         }
     }
     let json = read.reply.starts_with('{');
     let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
     ([(CONTENT_TYPE, kind)], read.reply).into_response()
-}
-
-fn count(provider: &str, outcome: &'static str) {
-    let provider = provider.to_owned();
-    metrics::counter!("countersign_receipts_total", "provider" => provider, "outcome" => outcome)
-        .increment(1);
 }

@@ -21,7 +21,8 @@ use crate::store::StoreError;
 use crate::verifier::{Answered, Asker, Checked, Refusal, StartRequest, Target};
 
 /// What this door's codes are good for.
-const PURPOSE: &str = "login";
+/// What this door's codes are good for.
+pub const PURPOSE: &str = "login";
 
 /// The codes of this door's answers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

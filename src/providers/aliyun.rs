@@ -23,9 +23,10 @@ use serde_json::Value;
 use super::codes::Entry;
 use super::kind::{self, Given, Kind, Maker, Misfit, Param};
 use super::signing::{self, Canonical};
-use super::watch::{Sent, Watch};
 use super::wire::{self, carriers_code, code_word, text_of, unknown, word};
-use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
+use super::{
+    Class, Found, LooksUp, Message, Outcome, Provider, Pushed, Receipt, Receipts, Sent, transport,
+};
 use crate::chance::{Chance, OsChance};
 use crate::clock::{Clock, Millis};
 
@@ -143,13 +144,12 @@ pub struct Aliyun {
     settings: Settings,
     client: reqwest::Client,
     clock: Clock,
-    watch: Watch,
 }
 
 impl Aliyun {
     /// A provider that calls through this client. Signatures carry the clock's wall time.
     pub fn new(settings: Settings, client: reqwest::Client, clock: Clock) -> Self {
-        Self { settings, client, clock, watch: Watch::default() }
+        Self { settings, client, clock }
     }
 
     async fn call(&self, action: &str, params: &Params) -> Result<Reply, Outcome> {
@@ -168,16 +168,6 @@ impl Aliyun {
         let call = call.header(AUTHORIZATION, authorization).header("accept", "application/json");
         let answer = transport::call(call.body("")).await?;
         Reply::read(answer.status.as_u16(), &answer.body)
-    }
-
-    async fn ask(&self, sent: &Sent) -> Result<Option<Receipt>, Outcome> {
-        let params =
-            query_send_details(&sent.phone.vendors(), sent.wall, sent.message_id.as_deref());
-        let reply = self.call("QuerySendDetails", &params).await?;
-        if reply.code != SUCCESS {
-            return Err(reply.refusal());
-        }
-        Ok(reply.details().find_map(|detail| detail_receipt(detail, sent)))
     }
 }
 
@@ -200,23 +190,33 @@ impl Provider for Aliyun {
 
     async fn send(&self, message: &Message) -> Outcome {
         let sent = self.call("SendSms", &send_sms(&self.settings, message)).await;
-        let outcome = sent.map_or_else(|outcome| outcome, |reply| reply.sent());
-        if matches!(outcome.class, Class::Accepted | Class::UnknownOutcome) {
-            self.watch.add(Sent::new(message, &outcome, &self.clock));
-        }
-        outcome
+        sent.map_or_else(|outcome| outcome, |reply| reply.sent())
     }
 
     fn read_receipts(&self, pushed: &Pushed<'_>) -> Option<Receipts> {
-        let receipts = read_pushed(pushed.body);
-        for receipt in &receipts {
-            self.watch.done(&receipt.reference);
-        }
-        Some(Receipts { receipts, reply: REPLY })
+        Some(Receipts { receipts: read_pushed(pushed.body), reply: REPLY })
     }
 
+    /// There is no call that gives all new ones.
     async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome> {
-        self.watch.ask_all(self.clock.now(), |sent| async move { self.ask(&sent).await }).await
+        Ok(Vec::new())
+    }
+
+    /// Nobody can tell whether the account has receipts pushed.
+    fn looks_up(&self) -> LooksUp {
+        LooksUp::All
+    }
+
+    /// The vendor gives our reference back, so it finds what it never answered for as well.
+    async fn look_up(&self, sent: &Sent) -> Result<Found, Outcome> {
+        let id = sent.message_id.as_deref();
+        let params = query_send_details(&sent.phone.vendors(), sent.wall, id);
+        let reply = self.call("QuerySendDetails", &params).await.map_err(wire::only_asked)?;
+        if reply.code != SUCCESS {
+            return Err(wire::only_asked(reply.refusal()));
+        }
+        let ours = reply.details().find_map(|detail| found(detail, sent));
+        Ok(ours.unwrap_or(Found::Nothing))
     }
 
     async fn try_credentials(&self) -> Result<bool, Outcome> {
@@ -360,20 +360,19 @@ impl Reply {
     }
 }
 
-/// The receipt in a message's details; `None` while there is none, or if it is another message's.
-fn detail_receipt(detail: &Value, sent: &Sent) -> Option<Receipt> {
+/// What a message's details say; `None` for another message's.
+fn found(detail: &Value, sent: &Sent) -> Option<Found> {
     let ours = word(detail.get("OutId")?, 32)? == sent.reference;
-    let status = text_of(detail.get("SendStatus")?)?.parse::<u64>().ok();
-    let arrived = match status {
+    let message_id = sent.message_id.clone().unwrap_or_default();
+    let arrived = match text_of(detail.get("SendStatus")?)?.parse::<u64>().ok() {
         Some(ARRIVED) => true,
         Some(FAILED) => false,
-        _ => return None,
+        _ => return ours.then_some(Found::Taken { message_id }),
     };
-    ours.then(|| Receipt {
-        reference: sent.reference.clone(),
-        message_id: sent.message_id.clone().unwrap_or_default(),
-        arrived,
-        vendor_code: carriers_code(detail.get("ErrCode")),
+    ours.then(|| {
+        let vendor_code = carriers_code(detail.get("ErrCode"));
+        let about = sent.reference.as_str().into();
+        Found::Settled(Receipt { about, message_id, arrived, vendor_code })
     })
 }
 
@@ -390,7 +389,7 @@ fn receipt(report: &Value) -> Option<Receipt> {
         _ => return None,
     };
     Some(Receipt {
-        reference: word(report.get("out_id")?, 32)?,
+        about: word(report.get("out_id")?, 32)?.into(),
         message_id: word(report.get("biz_id")?, 64)?,
         arrived,
         vendor_code: carriers_code(report.get("err_code")),

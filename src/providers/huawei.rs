@@ -406,7 +406,7 @@ fn receipt(fields: &[(String, String)]) -> Option<Receipt> {
         return None;
     }
     Some(Receipt {
-        reference: field("extend", 32)?,
+        about: field("extend", 32)?.into(),
         message_id: field("smsMsgId", 64)?,
         arrived: status == ARRIVED,
         vendor_code: status,

@@ -15,7 +15,6 @@ pub mod tencent;
 pub mod transport;
 pub mod twilio;
 pub mod vonage;
-pub mod watch;
 pub mod webhook;
 pub mod wire;
 pub mod yuntongxun;
@@ -26,8 +25,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;
 
+use crate::clock::Millis;
 use crate::domain::code::Code;
-pub use crate::domain::outcome::{Class, Outcome, Receipt};
+pub use crate::domain::outcome::{About, Class, Found, Outcome, Receipt};
 use crate::domain::phone::Phone;
 
 /// One message to one phone.
@@ -55,6 +55,42 @@ impl fmt::Debug for Message {
     }
 }
 
+/// A message that its provider is asked about.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// Our reference.
+    pub reference: String,
+    /// To whom.
+    pub phone: Phone,
+    /// The provider's name for it, where it took it and told one.
+    pub message_id: Option<String>,
+    /// Its text, where nobody knows whether the provider took it.
+    pub text: Option<String>,
+    /// When it was handed over, by the wall clock.
+    pub wall: Millis,
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sent")
+            .field("reference", &self.reference)
+            .field("phone", &self.phone)
+            .field("message_id", &self.message_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which messages a provider can be asked about one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LooksUp {
+    /// None.
+    Nothing,
+    /// Those whose outcome is unknown. Receipts of others come by themselves, or all together.
+    Unknown,
+    /// All, and has to be, since their receipts may not come by themselves.
+    All,
+}
+
 /// A company (or protocol) that carries messages.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -76,6 +112,16 @@ pub trait Provider: Send + Sync {
 
     /// Asks for receipts, where the provider offers that.
     async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome>;
+
+    /// Which messages it is to be asked about with [`Self::look_up`].
+    fn looks_up(&self) -> LooksUp {
+        LooksUp::Nothing
+    }
+
+    /// Asks what became of one message.
+    async fn look_up(&self, _: &Sent) -> Result<Found, Outcome> {
+        Ok(Found::Nothing)
+    }
 
     /// Tries credentials, as `doctor` does, with a call that sends nothing, costs nothing and
     /// takes nothing away; `false` where the vendor has no such call, and only asking for receipts

@@ -194,7 +194,8 @@ impl Simulator {
             let reference = message.reference.clone();
             let vendor_code = if arrived { "DELIVRD" } else { "UNDELIV" }.to_owned();
             let message_id = message_id(&reference);
-            let receipt = Receipt { reference, message_id, arrived, vendor_code };
+            let about = reference.into();
+            let receipt = Receipt { about, message_id, arrived, vendor_code };
             let delay = Millis::try_from(script.receipt_after_ms).unwrap_or(Millis::MAX / 2);
             inner.receipts.push((now + delay, receipt));
         }

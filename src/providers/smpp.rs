@@ -7,7 +7,7 @@
 //! dispatcher as pulled ones.
 
 mod link;
-mod pdu;
+pub(crate) mod pdu;
 mod receipts;
 mod session;
 mod status;

@@ -32,7 +32,7 @@ pub(super) fn message(e164: &str, code: &str, minutes: u32, reference: &str) -> 
 }
 
 /// The message that most tests send.
-pub(super) fn a_message() -> Message {
+pub(crate) fn a_message() -> Message {
     message("+8613800138000", "004217", 5, REFERENCE)
 }
 

@@ -6,7 +6,7 @@
 //! Every answer is HTTP 200. The call can succeed while the message in it is refused: what counts
 //! is the entry of our number. [`errors`] says what the codes mean; whatever holds no code is an
 //! unknown outcome. Receipts that are asked for carry our reference; those that are pushed carry
-//! only the vendor's name for the message, which is remembered for a while.
+//! the number and the vendor's name for the message.
 
 pub mod errors;
 
@@ -22,10 +22,13 @@ use serde_json::{Value, json};
 use super::codes::Entry;
 use super::kind::{self, Given, Kind, Maker, Misfit, Param};
 use super::signing::Tc3;
-use super::watch::{Sent, Watch};
-use super::wire::{self, carriers_code, code_word, unknown, word};
-use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
+use super::wire::{self, carriers_code, code_word, text_of, unknown, word};
+use super::{
+    About, Class, Found, LooksUp, Message, Outcome, Provider, Pushed, Receipt, Receipts, Sent,
+    transport,
+};
 use crate::clock::{Clock, HOUR, Millis, SECOND};
+use crate::domain::phone::Phone;
 
 /// "The message was taken." The vendor writes it like this and not `OK`.
 const SUCCESS: &str = "Ok";
@@ -172,13 +175,12 @@ pub struct Tencent {
     settings: Settings,
     client: reqwest::Client,
     clock: Clock,
-    watch: Watch,
 }
 
 impl Tencent {
     /// A provider that calls through this client. Signatures carry the clock's wall time.
     pub fn new(settings: Settings, client: reqwest::Client, clock: Clock) -> Self {
-        Self { settings, client, clock, watch: Watch::default() }
+        Self { settings, client, clock }
     }
 
     async fn call(&self, action: &str, body: String) -> Result<Value, Outcome> {
@@ -229,26 +231,32 @@ impl Provider for Tencent {
     }
 
     async fn send(&self, message: &Message) -> Outcome {
-        let outcome = match self.call("SendSms", send_sms(&self.settings, message)).await {
+        match self.call("SendSms", send_sms(&self.settings, message)).await {
             Ok(response) => read_sent(&response, message.phone.e164()),
             Err(outcome) => outcome,
-        };
-        if outcome.class == Class::Accepted {
-            self.watch.add(Sent::new(message, &outcome, &self.clock));
         }
-        outcome
     }
 
     fn read_receipts(&self, pushed: &Pushed<'_>) -> Option<Receipts> {
-        let receipts = read_pushed(pushed.body, |id| self.watch.reference(id));
-        for receipt in &receipts {
-            self.watch.done(&receipt.reference);
-        }
-        Some(Receipts { receipts, reply: REPLY })
+        Some(Receipts { receipts: read_pushed(pushed.body), reply: REPLY })
     }
 
     async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome> {
         self.pull("PullSmsSendStatus", pull_status(&self.settings)).await
+    }
+
+    /// Receipts are pushed, or pulled all together.
+    fn looks_up(&self) -> LooksUp {
+        LooksUp::Unknown
+    }
+
+    /// Asks about the number: the vendor gives our reference back. It only tells what is settled.
+    async fn look_up(&self, sent: &Sent) -> Result<Found, Outcome> {
+        let body = pull_by_phone(&self.settings, sent.phone.e164(), self.clock.wall());
+        let receipts = self.pull("PullSmsSendStatusByPhoneNumber", body).await?;
+        let ours = About::from(sent.reference.as_str());
+        let ours = receipts.into_iter().find(|receipt| receipt.about == ours);
+        Ok(ours.map_or(Found::Nothing, Found::Settled))
     }
 
     /// Asks about one number, which takes no receipts away from the server.
@@ -378,21 +386,22 @@ fn read_pulled(response: &Value) -> Result<Vec<Receipt>, Outcome> {
 
 fn pulled_receipt(report: &Value) -> Option<Receipt> {
     Some(Receipt {
-        reference: word(report.get("SessionContext")?, 32)?,
+        about: word(report.get("SessionContext")?, 32)?.into(),
         message_id: word(report.get("SerialNo")?, 64)?,
         arrived: report.get("ReportStatus")?.as_str()? == ARRIVED,
         vendor_code: carriers_code(report.get("Description")),
     })
 }
 
-/// The receipts in what the vendor pushed; `reference` tells ours for the vendor's name.
-fn read_pushed(body: &[u8], reference: impl Fn(&str) -> Option<String>) -> Vec<Receipt> {
+/// The receipts in what the vendor pushed. It gives nothing of ours back there, but the number.
+fn read_pushed(body: &[u8]) -> Vec<Receipt> {
     let pushed = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let receipt = |report: &Value| {
-        let message_id = word(report.get("sid")?, 64)?;
+        let field = |name| report.get(name).and_then(text_of);
+        let phone = format!("+{}{}", field("nationcode")?, field("mobile")?);
         Some(Receipt {
-            reference: reference(&message_id)?,
-            message_id,
+            about: About::Phone(Phone::from_e164(&phone)?),
+            message_id: word(report.get("sid")?, 64)?,
             arrived: report.get("report_status")?.as_str()? == ARRIVED,
             vendor_code: carriers_code(report.get("errmsg")),
         })

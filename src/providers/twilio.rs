@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::fmt::rfc2822;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,10 +25,11 @@ use serde_json::Value;
 use super::codes::Entry;
 use super::kind::{self, Given, Kind, Maker, Misfit};
 use super::signing;
-use super::watch::{Sent, Watch};
 use super::wire::{self, text_of, unknown, word};
-use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
-use crate::clock::Clock;
+use super::{
+    Class, Found, LooksUp, Message, Outcome, Provider, Pushed, Receipt, Receipts, Sent, transport,
+};
+use crate::clock::{MINUTE, Millis};
 
 /// Where Messages are.
 pub const BASE_URL: &str = "https://api.twilio.com";
@@ -35,6 +37,9 @@ pub const BASE_URL: &str = "https://api.twilio.com";
 pub const VERIFY_URL: &str = "https://verify.twilio.com";
 /// The name of our reference in the address for receipts.
 const REFERENCE: &str = "reference";
+
+/// By how much our clock and the vendor's may differ.
+const CLOCKS_DIFFER: Millis = 5 * MINUTE;
 
 /// The kind, for the table.
 pub const KIND: Kind = Kind {
@@ -49,8 +54,8 @@ fn read(given: Given) -> Result<Maker, Misfit> {
     let settings: Settings = given.settings()?;
     settings.check()?;
     Ok(Arc::new(move |parts| {
-        let (client, clock) = (parts.client.clone(), parts.clock.clone());
-        Arc::new(Twilio::new(settings.clone(), client, clock, parts.receipts_url.clone()))
+        let (client, receipts_url) = (parts.client.clone(), parts.receipts_url.clone());
+        Arc::new(Twilio::new(settings.clone(), client, receipts_url))
     }))
 }
 
@@ -191,20 +196,13 @@ impl fmt::Debug for Settings {
 pub struct Twilio {
     settings: Settings,
     client: reqwest::Client,
-    clock: Clock,
     receipts_url: Option<String>,
-    watch: Watch,
 }
 
 impl Twilio {
     /// A provider that calls through this client. `receipts_url` is where it may push receipts.
-    pub fn new(
-        settings: Settings,
-        client: reqwest::Client,
-        clock: Clock,
-        receipts_url: Option<String>,
-    ) -> Self {
-        Self { settings, client, clock, receipts_url, watch: Watch::default() }
+    pub fn new(settings: Settings, client: reqwest::Client, receipts_url: Option<String>) -> Self {
+        Self { settings, client, receipts_url }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -224,19 +222,14 @@ impl Twilio {
         create(&self.settings, message, callback.as_deref())
     }
 
-    async fn ask(&self, sent: &Sent) -> Result<Option<Receipt>, Outcome> {
-        let Some(sid) = &sent.message_id else { return Ok(None) };
-        let path =
-            format!("/2010-04-01/Accounts/{}/Messages/{sid}.json", self.settings.account_sid);
-        let answer = transport::call(self.request(Method::GET, &path)).await?;
-        let status = answer.status.as_u16();
+    async fn get(&self, path: &str) -> Result<Value, Outcome> {
+        let answer = transport::call(self.request(Method::GET, path)).await;
+        let answer = answer.map_err(wire::only_asked)?;
         let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-        if status != 200 {
-            return Err(refusal(status, &body));
+        match answer.status.as_u16() {
+            200 => Ok(body),
+            status => Err(wire::only_asked(refusal(status, &body))),
         }
-        let text = |name: &str| body.get(name).and_then(text_of);
-        let (state, code) = (text("status").unwrap_or_default(), text("error_code"));
-        Ok(receipt(&sent.reference, sid, &state, code.as_deref()))
     }
 }
 
@@ -261,15 +254,10 @@ impl Provider for Twilio {
         let (path, form) = self.form(message);
         let call = self.request(Method::POST, &path);
         let call = call.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
-        let outcome = match transport::call(call).await {
+        match transport::call(call).await {
             Ok(answer) => read_answer(answer.status.as_u16(), &answer.body),
             Err(outcome) => outcome,
-        };
-        let asks = self.receipts_url.is_none() && !self.settings.verifies();
-        if asks && outcome.class == Class::Accepted {
-            self.watch.add(Sent::new(message, &outcome, &self.clock));
         }
-        outcome
     }
 
     fn read_receipts(&self, pushed: &Pushed<'_>) -> Option<Receipts> {
@@ -280,8 +268,34 @@ impl Provider for Twilio {
         Some(Receipts { receipts: read_pushed(pushed).into_iter().collect(), reply: "" })
     }
 
+    /// There is no call that gives all new ones.
     async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome> {
-        self.watch.ask_all(self.clock.now(), |sent| async move { self.ask(&sent).await }).await
+        Ok(Vec::new())
+    }
+
+    /// Verify has no receipts, and sends the same code again if it is asked again.
+    fn looks_up(&self) -> LooksUp {
+        match self.receipts_url {
+            _ if self.settings.verifies() => LooksUp::Nothing,
+            Some(_) => LooksUp::Unknown,
+            None => LooksUp::All,
+        }
+    }
+
+    /// Fetches the message; or, where nobody knows its name, looks for it among the latest to this
+    /// number: the one with this very text, and so with this code.
+    async fn look_up(&self, sent: &Sent) -> Result<Found, Outcome> {
+        let account = &self.settings.account_sid;
+        if let Some(sid) = &sent.message_id {
+            let path = format!("/2010-04-01/Accounts/{account}/Messages/{sid}.json");
+            return Ok(found(&self.get(&path).await?, sent));
+        }
+        let query = signing::query([("To", sent.phone.e164()), ("PageSize", "20")]);
+        let path = format!("/2010-04-01/Accounts/{account}/Messages.json?{query}");
+        let list = self.get(&path).await?;
+        let messages = list.get("messages").and_then(Value::as_array).into_iter().flatten();
+        let ours = messages.into_iter().find(|message| is_this(message, sent));
+        Ok(ours.map_or(Found::Nothing, |message| found(message, sent)))
     }
 
     /// Lists one message, or looks at the Verify service. Neither the text of the message nor
@@ -293,13 +307,7 @@ impl Provider for Twilio {
         } else {
             format!("/2010-04-01/Accounts/{account_sid}/Messages.json?PageSize=1")
         };
-        let answer = transport::call(self.request(Method::GET, &path)).await;
-        let answer = answer.map_err(wire::only_asked)?;
-        if answer.status.as_u16() == 200 {
-            return Ok(true);
-        }
-        let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-        Err(wire::only_asked(refusal(answer.status.as_u16(), &body)))
+        self.get(&path).await.map(|_| true)
     }
 }
 
@@ -360,6 +368,27 @@ fn numeric(value: &Value) -> Option<String> {
     short.then_some(text)
 }
 
+/// Whether a message of the list is the one that was handed over.
+fn is_this(message: &Value, sent: &Sent) -> bool {
+    let text = |name: &str| message.get(name).and_then(Value::as_str);
+    let created = text("date_created").and_then(|date| rfc2822::parse(date).ok());
+    let created = created.map(|date| date.timestamp().as_millisecond());
+    sent.text.as_deref().is_some_and(|ours| text("body") == Some(ours))
+        && text("to") == Some(sent.phone.e164())
+        && created.is_some_and(|created| created >= sent.wall - CLOCKS_DIFFER)
+}
+
+/// What a message that was fetched says.
+fn found(message: &Value, sent: &Sent) -> Found {
+    let text = |name: &str| message.get(name).and_then(text_of);
+    let Some(sid) = message.get("sid").and_then(|sid| word(sid, 64)) else { return Found::Nothing };
+    let (state, code) = (text("status").unwrap_or_default(), text("error_code"));
+    match receipt(&sent.reference, &sid, &state, code.as_deref()) {
+        Some(receipt) => Found::Settled(receipt),
+        None => Found::Taken { message_id: sid },
+    }
+}
+
 /// The receipt in a push; `None` for states on the way.
 fn read_pushed(pushed: &Pushed<'_>) -> Option<Receipt> {
     let (_, query) = pushed.url.split_once('?')?;
@@ -382,8 +411,8 @@ fn receipt(reference: &str, sid: &str, state: &str, code: Option<&str>) -> Optio
     };
     let code = code.and_then(|code| numeric(&code.into()));
     let vendor_code = code.filter(|_| !arrived).unwrap_or_else(|| state.to_owned());
-    let (reference, message_id) = (reference.to_owned(), sid.to_owned());
-    Some(Receipt { reference, message_id, arrived, vendor_code })
+    let (about, message_id) = (reference.into(), sid.to_owned());
+    Some(Receipt { about, message_id, arrived, vendor_code })
 }
 
 #[cfg(test)]

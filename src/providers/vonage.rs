@@ -302,7 +302,7 @@ fn receipt(fields: &Fields) -> Option<Receipt> {
     };
     let code = field("err-code", 32).filter(|_| !arrived);
     Some(Receipt {
-        reference: field("client-ref", 32)?,
+        about: field("client-ref", 32)?.into(),
         message_id: field("messageId", 64)?,
         arrived,
         vendor_code: code.unwrap_or(said),

@@ -295,7 +295,7 @@ fn receipt(report: &Value) -> Option<Receipt> {
     Some(Receipt {
         message_id: field("id", 64).unwrap_or_else(|| reference.clone()),
         vendor_code: field("code", 32).unwrap_or_else(|| said.to_owned()),
-        reference,
+        about: reference.into(),
         arrived,
     })
 }

@@ -386,7 +386,7 @@ fn receipt(report: &Value) -> Option<Receipt> {
     }
     let code = field("deliverCode");
     Some(Receipt {
-        reference: word(field("reqId")?, 32)?,
+        about: word(field("reqId")?, 32)?.into(),
         message_id: word(field("content")?, 64)?,
         arrived: word(field("status")?, 16)? == "0",
         vendor_code: code.and_then(|code| word(code, 16)).unwrap_or_else(|| "garbled".to_owned()),

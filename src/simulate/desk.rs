@@ -247,6 +247,13 @@ impl Desk {
         given
     }
 
+    /// Takes receipts back that nobody took: they are given again.
+    pub(super) fn give_back(&self, dialect: &str, ids: &[&str]) {
+        for sent in &mut self.lock().sent {
+            sent.given &= !(sent.dialect == dialect && ids.contains(&sent.id.as_str()));
+        }
+    }
+
     /// The messages of a dialect that are looked for.
     pub(super) fn find(&self, dialect: &str, wanted: impl Fn(&Sent) -> bool) -> Vec<Sent> {
         let inner = self.lock();

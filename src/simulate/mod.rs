@@ -1,11 +1,12 @@
-//! `countersign simulate`: a server that speaks the vendors' HTTP dialects from their side, as
+//! `countersign simulate`: a server that speaks the vendors' dialects from their side, as
 //! strictly as they document them, and keeps what was sent in an inbox instead of sending it.
 //!
 //! A dialect judges a request: who asks (signature, clock, nonce), and whether every field is as
 //! the vendor wants it. What passes is an order; the desk takes it, by the script and the
 //! limits per number, and the dialect words the answer. So nothing here shares code with the
 //! dialects in `providers` except the canonical request and the digests: what one side gets wrong
-//! about a vendor, the other may notice.
+//! about a vendor, the other may notice. SMPP is no request and answer: there the PDUs of
+//! `providers/smpp` are shared, and a session (`smpp.rs`) stands beside the others.
 //!
 //! `/dev/messages` and `/dev/simulator` are the control door. A path may begin with `/as/{name}`:
 //! then messages, script and receipts go under this name, so that one server can be two vendors of
@@ -16,8 +17,10 @@ mod aws;
 mod call;
 mod control;
 mod desk;
+mod huawei;
 mod push;
 mod server;
+mod smpp;
 mod tencent;
 mod twilio;
 mod twilio_verify;
@@ -38,17 +41,19 @@ use desk::{Desk, Sent};
 use push::Push;
 
 /// Every dialect. A new one is a file, a line here, and its vectors.
-const DIALECTS: [&Dialect; 7] = [
+const DIALECTS: [&Dialect; 9] = [
     &yuntongxun::DIALECT,
     &aliyun::DIALECT,
     &tencent::DIALECT,
+    &huawei::DIALECT,
     &twilio::DIALECT,
     &vonage::DIALECT,
     &aws::DIALECT,
+    &smpp::DIALECT,
     &webhook::DIALECT,
 ];
 
-/// A vendor's HTTP dialect, from the vendor's side.
+/// A vendor's dialect, from the vendor's side.
 struct Dialect {
     /// The name of the kind that speaks it in `[[providers]]`.
     name: &'static str,
@@ -163,7 +168,13 @@ impl Settings {
                     "name = \"{name}\"
 kind = \"{kind}\""
                 ));
-                lines.push(format!("base_url = \"{url}{path}\""));
+                // SMPP is on the same port, and has a scheme of its own.
+                let base = if kind == smpp::DIALECT.name {
+                    url.replace("http", "smpp")
+                } else {
+                    url.to_owned()
+                };
+                lines.push(format!("base_url = \"{base}{path}\""));
                 for setting in table.settings {
                     let value = toml::Value::from(account.get(setting));
                     lines.push(format!("{setting} = {value}"));

@@ -1,4 +1,4 @@
-//! Takes connections and requests, and does to them what the script says.
+//! Takes connections and requests, and does to them what the script says. SMPP is on the same port.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use super::call::{Answer, Call};
 use super::control::{self, Scripted};
-use super::{Done, Simulator};
+use super::{Done, Simulator, smpp};
 
 /// The most bytes of a request's body.
 const BODY_MAX: usize = 1024 * 1024;
@@ -52,6 +52,15 @@ pub(super) async fn serve(
         let _ = stream.set_nodelay(true);
         let (simulator, control, stop) = (Arc::clone(&simulator), control.clone(), stop.clone());
         tracker.spawn(async move {
+            // A PDU of SMPP begins with its length, whose first byte is zero.
+            let mut first = [0xff];
+            let peeked = tokio::select! {
+                peeked = stream.peek(&mut first) => peeked,
+                () = stop.cancelled() => return,
+            };
+            if peeked.is_ok_and(|length| length > 0) && first == [0] {
+                return smpp::serve(&simulator, stream, stop).await;
+            }
             let service = service_fn(move |request: Request<Incoming>| {
                 let (simulator, control) = (Arc::clone(&simulator), control.clone());
                 async move {

@@ -1,6 +1,8 @@
 //! The vendors' own clients' requests, as recorded, against the simulator: taken as they are, and
 //! refused once a byte of what is signed has changed.
 
+mod huawei;
+
 use std::collections::BTreeMap;
 
 use hyper::HeaderMap;

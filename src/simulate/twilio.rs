@@ -76,8 +76,7 @@ fn hear(account: &Account, desk: &Desk, call: &Call) -> Result<Asked, Refusal> {
             create(account, desk, &form(call)?).map(|order| Asked::Send(vec![order]))
         }
         ("GET", ["2010-04-01", "Accounts", sid, "Messages.json"]) if ours(account, sid) => {
-            let list = json!({"messages": [], "page": 0, "page_size": 1, "uri": call.path});
-            Ok(Asked::Answer(Answer::json(200, &list)))
+            Ok(Asked::Answer(list(account, desk, call)))
         }
         ("GET", ["2010-04-01", "Accounts", sid, "Messages", message]) if ours(account, sid) => {
             let wanted = message.trim_end_matches(".json");
@@ -180,6 +179,21 @@ fn shown(account: &Account, sent: &Sent, now: Millis) -> Value {
         "to": sent.order.phone.e164(),
         "uri": format!("/2010-04-01/Accounts/{sid}/Messages/{}.json", sent.id),
     })
+}
+
+/// The latest messages, newest first; those to one number, if it is asked for.
+fn list(account: &Account, desk: &Desk, call: &Call) -> Answer {
+    let query = Fields(call.query_pairs());
+    let (to, now) = (query.get("To"), desk.clock.now());
+    let size = query.get("PageSize").parse().unwrap_or(50_usize).clamp(1, 1000);
+    let under = call.under.as_deref().unwrap_or(DIALECT.name);
+    let wanted =
+        |sent: &Sent| sent.provider == under && (to.is_empty() || sent.order.written == to);
+    let found = desk.find(DIALECT.name, wanted);
+    let latest = found.iter().rev().filter(|sent| sent.id.starts_with("SM")).take(size);
+    let latest: Vec<_> = latest.map(|sent| shown(account, sent, now)).collect();
+    let list = json!({"messages": latest, "page": 0, "page_size": size, "uri": call.path});
+    Answer::json(200, &list)
 }
 
 fn rfc2822(wall: Millis) -> String {

@@ -5,7 +5,6 @@ use super::{Verifier, View};
 use crate::clock::Millis;
 use crate::domain::delivery::{Delivery, Stage as DeliveryStage};
 use crate::domain::id::{DeliveryId, VerificationId};
-use crate::domain::outcome::Receipt;
 use crate::domain::sends::Sends;
 use crate::domain::verification::{Stage, Status, Unwanted, Verification};
 use crate::routing;
@@ -91,21 +90,6 @@ impl Verifier {
             Ok(canceled)
         });
         if canceled.await? { self.look(tenant, id).await } else { Ok(None) }
-    }
-
-    /// Takes a provider's receipt. Unknown, repeated or contrary ones change nothing.
-    pub async fn receive(&self, receipt: Receipt) -> Result<bool, StoreError> {
-        let Ok(id) = receipt.reference.parse::<DeliveryId>() else { return Ok(false) };
-        let (key, now) = (records::delivery(&id), self.clock.now());
-        let received = transact_once(&self.store, vec![key.clone()], move |draft| {
-            let Some(mut delivery) = draft.get::<Delivery>(&key)? else { return Ok(false) };
-            let changed = delivery.receive(&receipt, now);
-            if changed {
-                draft.put_due(&key, &delivery, delivery.kept_until(), delivery.due_at());
-            }
-            Ok(changed)
-        });
-        received.await
     }
 
     async fn find(

@@ -8,6 +8,7 @@ mod crowd;
 mod issue;
 mod letter;
 mod look;
+mod receive;
 pub mod records;
 mod third_party;
 
@@ -27,6 +28,7 @@ pub use challenge::{Answered, Ask, Given, Minting, Reply, Work};
 pub use check::{Approval, Checked, Target};
 pub use letter::Letter;
 pub use look::{Event, Look};
+pub use receive::count as count_receipt;
 
 use crowd::Crowd;
 
@@ -67,6 +69,8 @@ pub struct Verifier {
     issuer: Arc<str>,
     handoffs: mpsc::Sender<Handoff>,
     router: Option<Arc<Router>>,
+    /// Every tenant with each of its purposes.
+    audiences: Arc<[(String, String)]>,
     crowd: Arc<Crowd>,
     third_parties: Arc<ThirdParties>,
 }
@@ -207,14 +211,33 @@ impl Verifier {
         handoffs: mpsc::Sender<Handoff>,
     ) -> Self {
         let (policy, issuer) = (Arc::new(policy), issuer.into());
-        let (router, crowd, third_parties) = (None, Arc::default(), Arc::default());
-        Self { store, clock, keys, policy, issuer, handoffs, router, crowd, third_parties }
+        let (router, audiences) = (None, Arc::from([]));
+        let (crowd, third_parties) = (Arc::default(), Arc::default());
+        Self {
+            store,
+            clock,
+            keys,
+            policy,
+            issuer,
+            handoffs,
+            router,
+            audiences,
+            crowd,
+            third_parties,
+        }
     }
 
     /// The same with a router, which says who carries a message first.
     #[must_use]
     pub fn with_router(self, router: Arc<Router>) -> Self {
         Self { router: Some(router), ..self }
+    }
+
+    /// The same with every tenant and each of its purposes: a receipt that names nothing but a
+    /// phone is looked for among their newest messages to it.
+    #[must_use]
+    pub fn with_audiences(self, audiences: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { audiences: audiences.into_iter().collect(), ..self }
     }
 
     /// The same, with networks whose challenges and answers are not counted.

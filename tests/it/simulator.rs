@@ -83,8 +83,9 @@ async fn carried(name: &str, table: &str, port: u16, number: usize) {
     let world = World::start(&config).await;
     let addresses = world.command(&["keys", "--config", "countersign.toml", "receipts"]).output();
     let addresses = String::from_utf8(addresses.unwrap().stdout).unwrap();
-    let push = format!("{name}={}", addresses.trim());
-    let pushes = ["vonage", "webhook"].contains(&name);
+    let kind = name.split('-').next().unwrap();
+    let push = format!("{kind}={}", addresses.trim());
+    let pushes = ["vonage", "webhook", "huawei"].contains(&kind);
     let arguments = if pushes { vec!["--push", push.as_str()] } else { Vec::new() };
     let simulated = Simulated::start(port, &arguments).await;
 
@@ -92,7 +93,6 @@ async fn carried(name: &str, table: &str, port: u16, number: usize) {
     let started = world.start_verification(&phone).await;
     let id = started["id"].as_str().unwrap();
     let message = simulated.message(&phone).await;
-    let kind = name.split('-').next().unwrap();
     assert_eq!(message["provider"], kind, "{name}");
     assert!(message["text"].as_str().unwrap().contains(message["code"].as_str().unwrap()));
     let path = format!("/v1/verifications/{id}/check");
@@ -119,16 +119,23 @@ async fn every_kind_of_provider_carries_a_message_through_the_simulator() {
         "yuntongxun",
         "aliyun",
         "tencent",
+        "huawei",
+        "huawei-wsse",
         "twilio",
         "twilio-verify",
         "vonage",
         "aws",
         "aws-sns",
+        "smpp",
         "webhook",
     ];
     assert_eq!(names, expected);
     let mut all = tokio::task::JoinSet::new();
     for (number, name) in names.into_iter().enumerate() {
+        // Each has two processes of its own, and disks have their limits.
+        if all.len() == 4 {
+            all.join_next().await.unwrap().unwrap();
+        }
         let port = free_port();
         let (_, table) = tables(port).into_iter().find(|(known, _)| *known == name).unwrap();
         all.spawn(async move { carried(&name, &table, port, number).await });
@@ -166,6 +173,59 @@ async fn a_script_makes_the_simulator_refuse_fall_silent_or_break_off() {
     assert_eq!(simulated.script(&wrong).await, StatusCode::UNPROCESSABLE_ENTITY, "no code");
     let page = simulated.client.get(format!("{}/dev/", simulated.url)).send().await.unwrap();
     assert!(page.text().await.unwrap().contains("inbox.js"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_comes_to_a_server_that_did_not_send_the_message() {
+    let port = free_port();
+    let simulated = Simulated::start(port, &["--set", "smpp.receipt_ids=decimal"]).await;
+    let script = json!({"provider": "smpp", "receipt_after_ms": 3000});
+    assert_eq!(simulated.script(&script).await, StatusCode::OK);
+    let (_, table) = tables(port).into_iter().find(|(name, _)| name == "smpp").unwrap();
+    let mut world = World::start(&recorder::config(&[table])).await;
+    let phone = "+8613800139000";
+    let started = world.start_verification(phone).await;
+    let id = started["id"].as_str().unwrap();
+    recorder::ended(&world, id, Duration::from_secs(20)).await;
+    // Nothing of it is left in anybody's memory.
+    world.kill();
+    world.restart().await;
+    for _ in 0..600 {
+        let events = recorder::timeline(&world, id).await;
+        if events.iter().any(|event| event["event"] == "message_delivered") {
+            let taken = events.iter().filter(|event| event["class"] == "accepted");
+            assert_eq!(taken.count(), 2, "the answer and the receipt: {events:?}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no receipt: {:?}\n{}", recorder::timeline(&world, id).await, world.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_was_taken_without_an_answer_is_looked_up_and_not_sent_again() {
+    let port = free_port();
+    let simulated = Simulated::start(port, &[]).await;
+    for (number, name) in ["aliyun", "tencent", "twilio"].into_iter().enumerate() {
+        let (_, first) = tables(port).into_iter().find(|(known, _)| known == name).unwrap();
+        let second = recorder::Recorder::start(0).await;
+        let world = World::start(&recorder::config(&[first, second.table("second")])).await;
+        let script = json!({"provider": name, "answer": "close", "delivers": true});
+        assert_eq!(simulated.script(&script).await, StatusCode::OK);
+        let phone = format!("+861380013910{number}");
+        let started = world.start_verification(&phone).await;
+        let id = started["id"].as_str().unwrap();
+        let events = recorder::ended(&world, id, Duration::from_secs(30)).await;
+        let classes: Vec<_> = events
+            .iter()
+            .filter(|event| event["provider"] == name)
+            .map(|it| &it["class"])
+            .collect();
+        assert_eq!(classes[..2], ["unknown_outcome", "accepted"], "{name}: {events:?}");
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(second.calls().len(), 0, "{name}: {events:?}");
+        simulated.message(&phone).await;
+    }
 }
 
 /// A Python with the vendors' own clients, made once for each list of versions.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::recorder::{end, ended, timeline};
-use crate::world::{World, mobile};
+use crate::simulator::Simulated;
+use crate::world::{World, free_port, mobile};
 
 /// The version that is installed, and that the recordings in tests/vectors were made with.
 const VERSION: &str = "0.5.1";
@@ -232,4 +233,38 @@ async fn a_wrong_password_is_told_by_the_doctor_and_by_send_test() {
     assert!(!fine && told.contains("ESME_RINVPASWD"), "{told}");
     let bound = centre.events("bind");
     assert!(!bound.is_empty(), "the server and send-test logged on, or tried to");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_ones_client_sends_through_the_simulated_centre() {
+    let port = free_port();
+    let simulated = Simulated::start(port, &[]).await;
+    let run = |password: &'static str| async move {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/esme.js");
+        let mut command = tokio::process::Command::new("node");
+        command.arg(script).arg(port.to_string()).args(["smpp1", password]).kill_on_drop(true);
+        command.env("NODE_PATH", package().join("node_modules"));
+        let ended = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        let told = ended.expect("the client comes to an end").unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let receipt = |from: &str| json!({"state": 2, "from": from, "stat": "DELIVRD"});
+    let expected = [
+        json!({"event": "early", "status": 0x04}),
+        json!({"event": "bind", "status": 0, "as": "SIMULATOR"}),
+        json!({"event": "enquire_link", "status": 0}),
+        json!({"event": "sent", "status": 0, "receipt": receipt("8613800138001")}),
+        json!({"event": "sent", "status": 0, "receipt": receipt("8613800138002")}),
+        json!({"event": "wrong", "status": 0x0b}),
+        json!({"event": "query", "status": 0x03}),
+        json!({"event": "unbind", "status": 0}),
+    ];
+    assert_eq!(run("secret08").await, expected);
+    for (phone, code) in [("+8613800138001", "482913"), ("+8613800138002", "004217")] {
+        let message = simulated.message(phone).await;
+        assert_eq!((&message["code"], &message["provider"]), (&json!(code), &json!("smpp")));
+    }
+    let refused = run("wrong").await;
+    assert_eq!(refused[1]["status"], 0x0e, "{refused:?}");
 }

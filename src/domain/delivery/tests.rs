@@ -1,6 +1,9 @@
 use super::*;
 use crate::chance::{Chance, SeededChance};
 use crate::clock::SECOND;
+use crate::domain::outcome::{About, Receipt};
+use crate::domain::phone::Phone;
+use crate::domain::policy::{ASKED_AFTER, UNATTENDED};
 
 const A: Carrier<'static> = Carrier { name: "a", deduplicates: false, ..Y };
 const B: Carrier<'static> = Carrier { name: "b", deduplicates: false, ..Y };
@@ -131,12 +134,55 @@ fn a_refused_account_is_the_next_providers_turn_and_final_when_all_refuse() {
 fn an_unknown_outcome_waits_and_then_goes_once_through_another_provider() {
     let mut delivery = new();
     assert_eq!(settle(&mut delivery, 1, Class::UnknownOutcome, &[A, B]), Settled::Waits);
-    let due = SECOND + UNKNOWN_WAIT;
+    let due = UNKNOWN_WAIT;
     assert_eq!(delivery.due_at(), Some(due));
     let Claimed::Yours(claim) = delivery.claim(&[A, B], due) else { panic!() };
-    assert_eq!(claim.turn, 1);
+    assert_eq!((claim.turn, claim.maybe_sent_by), (1, None), "who called has looked it up");
     let settled = delivery.settle(claim.number, &outcome(Class::UnknownOutcome), &[A, B], due, 1);
     assert_eq!(settled, Settled::Ended { surely_not_sent: false });
+}
+
+#[test]
+fn an_unknown_outcome_is_waited_for_until_six_seconds_after_the_call_began() {
+    let doubtful = Carrier { doubtful: true, ..A };
+    for (carriers, took, due) in [
+        ([A, B], 20, UNKNOWN_WAIT),
+        ([A, B], 2 * SECOND, UNKNOWN_WAIT),
+        ([A, B], CALL_MAX, UNKNOWN_WAIT),
+        ([A, B], CALL_MAX + 400, CALL_MAX + 900),
+        ([doubtful, B], 20, 520),
+        ([doubtful, B], CALL_MAX, UNKNOWN_WAIT),
+        ([Y, B], 20, 520),
+        ([Y, B], 2 * SECOND, UNKNOWN_WAIT),
+        ([Y, B], CALL_MAX, UNKNOWN_WAIT),
+    ] {
+        let mut delivery = new();
+        let settled = delivery.settle(1, &outcome(Class::UnknownOutcome), &carriers, took, 1);
+        assert_eq!((settled, delivery.due_at()), (Settled::Waits, Some(due)), "{took}");
+        let Claimed::Yours(claim) = delivery.claim(&carriers, due) else { panic!() };
+        let again = carriers[0].deduplicates && took < UNKNOWN_QUICK;
+        assert_eq!(claim.turn, usize::from(!again), "{took}");
+    }
+}
+
+#[test]
+fn a_wait_that_nobody_attended_is_looked_up_before_the_next_call() {
+    for (late, asked) in [(0, false), (UNATTENDED, false), (UNATTENDED + 1, true)] {
+        let mut delivery = new();
+        settle(&mut delivery, 1, Class::UnknownOutcome, &[A, B]);
+        let Claimed::Yours(claim) = delivery.claim(&[A, B], UNKNOWN_WAIT + late) else { panic!() };
+        assert_eq!((claim.turn, claim.maybe_sent_by), (1, asked.then(|| "a".to_owned())), "{late}");
+    }
+    let mut crashed = new();
+    let Claimed::Yours(claim) = crashed.claim(&[A, B], LEASE) else { panic!() };
+    assert_eq!(claim.maybe_sent_by.as_deref(), Some("a"));
+    assert!(!crashed.taken("b", "m1", Some(claim.number), LEASE), "another's word");
+    assert!(!crashed.taken("a", "m1", None, LEASE), "somebody may be calling by now");
+    assert!(crashed.taken("a", "m1", Some(claim.number), LEASE));
+    assert_eq!((crashed.status(), crashed.due_at()), ("accepted", None));
+    assert!(!crashed.taken("a", "m2", None, LEASE), "once");
+    let late = crashed.settle(claim.number, &Outcome::accepted("m2"), &[A, B], LEASE, 1);
+    assert_eq!(late, Settled::TooLate);
 }
 
 #[test]
@@ -147,10 +193,11 @@ fn an_unknown_outcome_without_another_provider_is_not_sent_again() {
 }
 
 #[test]
-fn an_unknown_outcome_is_asked_again_where_that_is_safe() {
+fn an_answer_that_broke_off_is_asked_for_again_where_that_is_safe() {
     let mut delivery = new();
-    assert_eq!(settle(&mut delivery, 1, Class::UnknownOutcome, &[Y, B]), Settled::Waits);
-    let Claimed::Yours(claim) = delivery.claim(&[Y, B], SECOND + UNKNOWN_WAIT) else { panic!() };
+    let unknown = outcome(Class::UnknownOutcome);
+    assert_eq!(delivery.settle(1, &unknown, &[Y, B], 20, 1), Settled::Waits);
+    let Claimed::Yours(claim) = delivery.claim(&[Y, B], 520) else { panic!() };
     assert_eq!(claim.turn, 0);
     let settled = settle(&mut delivery, claim.number, Class::Duplicate, &[Y, B]);
     assert_eq!(settled, Settled::Ended { surely_not_sent: false });
@@ -161,48 +208,115 @@ fn an_unknown_outcome_is_asked_again_where_that_is_safe() {
 fn a_refusal_after_an_unknown_outcome_leaves_it_unknown() {
     let mut delivery = new();
     settle(&mut delivery, 1, Class::UnknownOutcome, &[Y]);
-    let Claimed::Yours(claim) = delivery.claim(&[Y], SECOND + UNKNOWN_WAIT) else { panic!() };
+    let Claimed::Yours(claim) = delivery.claim(&[Y], UNKNOWN_WAIT) else { panic!() };
     let settled = settle(&mut delivery, claim.number, Class::RateLimitedNumber, &[Y]);
     assert_eq!(settled, Settled::Ended { surely_not_sent: false });
-    assert!(delivery.receive(&receipt("m1", true), 20 * SECOND));
+    assert!(delivery.receive("y", &receipt("m1", true), 20 * SECOND));
 }
 
 #[test]
-fn a_silent_provider_that_deduplicates_is_left_after_two_tries() {
+fn a_silent_provider_that_deduplicates_is_the_next_ones_turn_and_then_its_own_again() {
     let mut delivery = new();
     settle(&mut delivery, 1, Class::UnknownOutcome, &[Y, B]);
     let due = delivery.due_at().unwrap();
-    let Claimed::Yours(again) = delivery.claim(&[Y, B], due) else { panic!() };
-    assert_eq!(again.turn, 0);
-    delivery.settle(again.number, &outcome(Class::UnknownOutcome), &[Y, B], due, 1);
-    let due = delivery.due_at().unwrap();
     let Claimed::Yours(next) = delivery.claim(&[Y, B], due) else { panic!() };
     assert_eq!(next.turn, 1);
+    let settled = delivery.settle(next.number, &outcome(Class::AuthFailed), &[Y, B], due, 1);
+    assert_eq!(turn(settled), 0);
 }
 
 #[test]
 fn a_receipt_may_come_before_the_answer() {
     let mut delivery = new();
-    assert!(delivery.receive(&receipt("m1", true), SECOND));
+    assert!(delivery.receive("a", &receipt("m1", true), SECOND), "whoever was called");
     assert_eq!(delivery.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1), Settled::TooLate);
     assert_eq!(delivery.status(), "delivered");
 }
 
 fn receipt(message_id: &str, arrived: bool) -> Receipt {
-    let (reference, message_id) = (String::new(), message_id.to_owned());
-    Receipt { reference, message_id, arrived, vendor_code: "DELIVRD".into() }
+    let (about, message_id) = (About::Reference(String::new()), message_id.to_owned());
+    Receipt { about, message_id, arrived, vendor_code: "DELIVRD".into() }
+}
+
+fn by_phone(message_id: &str) -> Receipt {
+    let phone = Phone::from_e164("+8613800138000").unwrap();
+    Receipt { about: About::Phone(phone), ..receipt(message_id, true) }
+}
+
+#[test]
+fn a_receipt_that_names_a_phone_needs_the_providers_own_name_of_the_message() {
+    let accepted = |message_id: &str| {
+        let mut delivery = new();
+        delivery.settle(1, &Outcome::accepted(message_id), &[A], SECOND, 1);
+        delivery
+    };
+    for (known, told, taken) in
+        [("m1", "m1", true), ("255", "FF", true), ("m1", "m2", false), ("", "m1", false)]
+    {
+        let mut delivery = accepted(known);
+        assert_eq!(delivery.receive("a", &by_phone(told), SECOND), taken, "{known} {told}");
+        assert!(!accepted(known).receive("b", &by_phone(told), SECOND), "another provider's");
+    }
+    assert!(!new().receive("a", &by_phone("m1"), SECOND), "which of its messages?");
+    let mut unknown = new();
+    settle(&mut unknown, 1, Class::UnknownOutcome, &[A, B]);
+    assert!(!unknown.receive("a", &by_phone("m1"), SECOND));
+}
+
+#[test]
+fn a_message_whose_receipt_does_not_come_is_due_again_and_in_the_end_left_alone() {
+    let mut delivery = new();
+    delivery.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1);
+    assert_eq!(delivery.due_at(), None);
+    delivery.ask_later("number".into());
+    assert!(!delivery.is_owed() && delivery.claim(&[A], SECOND) == Claimed::NotDue);
+    let mut asked = Vec::new();
+    while let Some(due) = delivery.due_at() {
+        let Claimed::Ask(ask) = delivery.claim(&[A], due) else { panic!() };
+        let expected = ("a", "m1", "number", SECOND);
+        assert_eq!((&*ask.provider, &*ask.message_id, &*ask.phone, ask.at), expected);
+        asked.push(due - SECOND);
+    }
+    assert_eq!(asked, ASKED_AFTER);
+    assert_eq!(
+        (delivery.status(), delivery.claim(&[A], Millis::MAX)),
+        ("accepted", Claimed::Ended)
+    );
+    assert!(!serde_json::to_string(&delivery).unwrap().contains("number"), "the number is gone");
+    assert!(delivery.receive("a", &receipt("m1", true), 2 * SECOND), "a late one is welcome");
+    // A receipt ends the asking; and who comes by after a long while goes on from then.
+    let mut told = new();
+    told.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1);
+    told.ask_later("number".into());
+    let late = SECOND + ASKED_AFTER[2] + 7;
+    assert!(matches!(told.claim(&[A], late), Claimed::Ask(_)));
+    assert_eq!(told.due_at(), Some(late + ASKED_AFTER[0]));
+    assert!(told.receive("a", &receipt("m1", true), late));
+    assert_eq!(told.due_at(), None);
+}
+
+#[test]
+fn word_that_a_message_is_lost_ends_the_waiting() {
+    let mut delivery = new();
+    settle(&mut delivery, 1, Class::UnknownOutcome, &[A, B]);
+    assert!(!delivery.receive("b", &receipt("m1", false), 2 * SECOND), "it was not asked");
+    assert!(delivery.receive("a", &receipt("m1", false), 2 * SECOND));
+    assert_eq!((delivery.status(), delivery.due_at()), ("pending", Some(2 * SECOND)));
+    assert!(!delivery.receive("a", &receipt("m1", false), 2 * SECOND), "twice");
+    let Claimed::Yours(claim) = delivery.claim(&[A, B], 2 * SECOND) else { panic!() };
+    assert_eq!((claim.turn, claim.maybe_sent_by), (1, None));
 }
 
 #[test]
 fn receipts_only_move_forward() {
     let mut delivery = new();
     delivery.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1);
-    assert!(!delivery.receive(&receipt("m2", true), SECOND), "another message's");
+    assert!(!delivery.receive("a", &receipt("m2", true), SECOND), "another message's");
     let forged = Receipt { vendor_code: "x y\n".into(), ..receipt("m1", true) };
-    assert!(!delivery.receive(&forged, SECOND));
-    assert!(delivery.receive(&receipt("m1", true), SECOND));
-    assert!(!delivery.receive(&receipt("m1", true), SECOND), "twice");
-    assert!(!delivery.receive(&receipt("m1", false), SECOND), "backwards");
+    assert!(!delivery.receive("a", &forged, SECOND));
+    assert!(delivery.receive("a", &receipt("m1", true), SECOND));
+    assert!(!delivery.receive("a", &receipt("m1", true), SECOND), "twice");
+    assert!(!delivery.receive("a", &receipt("m1", false), SECOND), "backwards");
     assert_eq!(delivery.status(), "delivered");
 }
 
@@ -210,7 +324,7 @@ fn receipts_only_move_forward() {
 fn a_receipt_clears_up_an_unknown_outcome() {
     let mut delivery = new();
     settle(&mut delivery, 1, Class::UnknownOutcome, &[A, B]);
-    assert!(delivery.receive(&receipt("m1", true), 2 * SECOND));
+    assert!(delivery.receive("a", &receipt("m1", true), 2 * SECOND));
     assert_eq!(delivery.claim(&[A, B], 80 * SECOND), Claimed::Ended);
     assert_eq!(delivery.status(), "delivered");
 }
@@ -224,13 +338,13 @@ fn a_message_that_nobody_waits_for_is_stopped() {
     assert_eq!((delivery.status(), delivery.due_at()), ("failed", None));
     assert_eq!(delivery.claim(&[A, B], 30 * SECOND), Claimed::Ended);
     assert!(!serde_json::to_string(&delivery).unwrap().contains("letter"));
-    assert!(!delivery.receive(&receipt("m1", true), 3 * SECOND), "nothing was sent");
+    assert!(!delivery.receive("a", &receipt("m1", true), 3 * SECOND), "nothing was sent");
     // What went out cannot be stopped, and its receipt is still welcome.
     let mut maybe = new();
     settle(&mut maybe, 1, Class::UnknownOutcome, &[A, B]);
     let stopped = maybe.stop(Unwanted::Superseded, 2 * SECOND);
     assert_eq!(stopped, Settled::Ended { surely_not_sent: false });
-    assert!(maybe.receive(&receipt("m1", true), 3 * SECOND));
+    assert!(maybe.receive("a", &receipt("m1", true), 3 * SECOND));
     assert_eq!(maybe.status(), "delivered");
     assert_eq!(maybe.stop(Unwanted::Superseded, 4 * SECOND), Settled::TooLate);
 }
@@ -274,7 +388,7 @@ fn every_delivery_ends_and_no_phone_gets_a_third_message() {
                 now = now.max(delivery.due_at().unwrap());
                 claim = match delivery.claim(carriers, now) {
                     Claimed::Yours(mine) => Some(mine),
-                    Claimed::NotDue => panic!("seed {seed}: due and not due"),
+                    Claimed::NotDue | Claimed::Ask(_) => panic!("seed {seed}: due and not due"),
                     Claimed::Ended => None,
                 };
                 continue;

@@ -164,10 +164,11 @@ fn asking_about_a_message_is_the_vector() {
     assert_eq!(query, case["request"]["query"]);
     let sent = sent();
     let reply = Reply::read(200, case["response_fed"].to_string().as_bytes()).unwrap();
-    let receipts: Vec<_> = reply.details().filter_map(|it| detail_receipt(it, &sent)).collect();
+    let receipts: Vec<_> = reply.details().filter_map(|it| found(it, &sent)).collect();
     assert_eq!(receipts, [], "it is another message's");
     let ours = Sent { reference: "123".to_owned(), ..sent };
-    let receipt = reply.details().find_map(|it| detail_receipt(it, &ours)).unwrap();
+    let found = reply.details().find_map(|it| found(it, &ours)).unwrap();
+    let Found::Settled(receipt) = found else { panic!("{found:?}") };
     assert_eq!((receipt.arrived, receipt.vendor_code.as_str()), (true, "DELIVERED"));
 }
 
@@ -346,7 +347,7 @@ fn sent() -> Sent {
         reference: REFERENCE.to_owned(),
         message_id: Some(BIZ_ID.to_owned()),
         phone: a_message().phone,
-        at: WALL,
+        text: None,
         wall: WALL,
     }
 }
@@ -359,7 +360,7 @@ fn pushed() -> Value {
 #[test]
 fn pushed_receipts_say_whether_messages_arrived() {
     let receipt = |reference: &str, id: &str, arrived, code: &str| Receipt {
-        reference: reference.to_owned(),
+        about: reference.into(),
         message_id: id.to_owned(),
         arrived,
         vendor_code: code.to_owned(),
@@ -393,7 +394,7 @@ fn a_receipt_without_a_needed_field_is_passed_over() {
 }
 
 #[tokio::test]
-async fn receipts_are_asked_for_message_by_message_until_they_come() {
+async fn a_message_is_found_by_our_reference_whether_or_not_its_name_is_known() {
     let details = |status: u64| {
         json!({ "Code": "OK", "SmsSendDetailDTOs": { "SmsSendDetailDTO": [
             { "OutId": "another", "SendStatus": 3, "ErrCode": "DELIVERED" },
@@ -401,37 +402,46 @@ async fn receipts_are_asked_for_message_by_message_until_they_come() {
               "Content": "【TestSign】004217", "PhoneNum": "13800138000" },
         ] } })
     };
-    for (status, class) in [(3, Some(true)), (2, Some(false)), (1, None)] {
-        let (base_url, requests) =
-            vendor(answer("200 OK", details(status).to_string().as_bytes())).await;
-        let clock = Clock::manual(WALL);
-        let client = transport::client().unwrap();
-        let provider = Aliyun::new(settings(&base_url), client, clock.clone());
-        provider.watch.add(Sent { at: clock.now(), ..sent() });
-        assert_eq!(provider.pull_receipts().await, Ok(vec![]), "too early");
-        clock.advance(3_000);
-        let receipts = provider.pull_receipts().await.unwrap();
-        assert_eq!(receipts.first().map(|receipt| receipt.arrived), class);
-        let seen = Seen::only(&requests);
-        assert!(seen.line.contains("BizId=900619746936498440%5E0"));
-        assert_eq!(seen.header("x-acs-action"), "QuerySendDetails");
-        clock.advance(3_000);
-        let again = provider.pull_receipts().await.unwrap();
-        let asked = requests.lock().unwrap().len();
-        assert_eq!((again.len(), asked), (0, if class.is_none() { 2 } else { 1 }));
+    for message_id in [Some(BIZ_ID.to_owned()), None] {
+        let sent = Sent { message_id: message_id.clone(), ..sent() };
+        let message_id = message_id.unwrap_or_default();
+        for (status, arrived) in [(3, Some(true)), (2, Some(false)), (1, None), (9, None)] {
+            let body = details(status).to_string();
+            let (base_url, requests) = vendor(answer("200 OK", body.as_bytes())).await;
+            let found = provider(&base_url).look_up(&sent).await.unwrap();
+            let (message_id, vendor_code) = (message_id.clone(), "DELIVERED".to_owned());
+            let about = REFERENCE.into();
+            assert_eq!(
+                found,
+                arrived.map_or(Found::Taken { message_id: message_id.clone() }, |arrived| {
+                    Found::Settled(Receipt { about, message_id, arrived, vendor_code })
+                })
+            );
+            let seen = Seen::only(&requests);
+            let named = seen.line.contains("BizId=900619746936498440%5E0");
+            assert_eq!(named, sent.message_id.is_some());
+            assert_eq!(seen.header("x-acs-action"), "QuerySendDetails");
+        }
     }
+    for (body, expected) in [
+        (r#"{"Code":"OK"}"#, Ok(Found::Nothing)),
+        (r#"{"Code":"Throttling.User"}"#, Err(Class::RateLimitedAccount)),
+        (r#"{"Code":"isp.SYSTEM_ERROR"}"#, Err(Class::ProviderError)),
+        ("", Err(Class::ProviderError)),
+    ] {
+        let (base_url, _) = vendor(answer("200 OK", body.as_bytes())).await;
+        let found = provider(&base_url).look_up(&sent()).await;
+        assert_eq!(found.map_err(|outcome| outcome.class), expected, "{body}");
+    }
+    assert_eq!(provider("http://127.0.0.1:1").looks_up(), LooksUp::All);
 }
 
-#[tokio::test]
-async fn a_push_ends_the_asking_and_is_answered_as_the_vendor_wants() {
-    let provider = provider("http://127.0.0.1:1");
-    provider.watch.add(Sent { reference: "abcdefgh".to_owned(), ..sent() });
-    let body = pushed().to_string();
-    let headers = reqwest::header::HeaderMap::new();
+#[test]
+fn a_push_is_answered_as_the_vendor_wants() {
+    let (body, headers) = (pushed().to_string(), reqwest::header::HeaderMap::new());
     let pushed = Pushed { url: "", headers: &headers, body: body.as_bytes() };
-    let read = provider.read_receipts(&pushed).unwrap();
+    let read = provider("http://127.0.0.1:1").read_receipts(&pushed).unwrap();
     assert_eq!((read.receipts.len(), read.reply), (2, REPLY));
-    assert_eq!(provider.watch.due(WALL * 2), []);
 }
 
 #[tokio::test]

@@ -284,7 +284,7 @@ fn receipts_are_read_as_they_are_pushed() {
         ("SC%3A0014", "SC:0014", false),
     ] {
         let expected = Receipt {
-            reference: REFERENCE.to_owned(),
+            about: REFERENCE.into(),
             message_id: ID.to_owned(),
             arrived,
             vendor_code: code.to_owned(),

@@ -1,15 +1,18 @@
 //! Receipts: what a message centre delivers about messages, and which message each is about. It
-//! knows them by names of its own only, so they are remembered here until their receipts come.
+//! knows them by names of its own only, so they are remembered here until their receipts come. A
+//! receipt of a message that this process did not send goes by the number that it names.
 
 use std::collections::VecDeque;
 
 use super::pdu::{self, Delivered};
-use crate::providers::{Receipt, wire};
+use crate::domain::outcome::same_name;
+use crate::domain::phone::Phone;
+use crate::providers::{About, Receipt, wire};
 
 /// Messages that are remembered, and receipts that wait to be fetched.
 pub(super) const KEPT_MAX: usize = 10_000;
-/// Receipts that came before the answer they belong to, or belong to none of ours.
-const EARLY_MAX: usize = 1_000;
+/// Receipts that came before the answer they belong to, or that another process waits for.
+const EARLY_MAX: usize = 10_000;
 /// How many digits from the end tell whether two spellings may be one number.
 const TAIL: usize = 7;
 /// The states of a message by their number, and whether it arrived, where that is settled.
@@ -29,8 +32,8 @@ const STATES: [(u8, &str); 8] = [
 pub(super) struct Report {
     /// The centre's name for the message.
     pub(super) id: String,
-    /// The last digits of the phone, where they are told.
-    pub(super) tail: String,
+    /// The phone as the centre writes it; empty where it does not.
+    pub(super) phone: String,
     /// Whether it arrived.
     pub(super) arrived: bool,
     /// The state, and the network's error behind a colon.
@@ -63,7 +66,9 @@ pub(super) fn report(delivered: &Delivered<'_>) -> Option<Report> {
     let code = error.map_or_else(|| state.clone(), |error| format!("{state}:{error}"));
     let code = wire::word(&code.as_str().into(), 32).unwrap_or(state);
     let id = wire::word(&id.as_str().into(), 64)?;
-    Some(Report { id, tail: tail(&String::from_utf8_lossy(delivered.source)), arrived, code })
+    let phone = String::from_utf8_lossy(delivered.source);
+    let phone = phone.chars().filter(|it| it.is_ascii_digit() || *it == '+').take(20).collect();
+    Some(Report { id, phone, arrived, code })
 }
 
 /// The value of `name:` in a receipt's text: `id:1 sub:001 … stat:DELIVRD err:000 text:`.
@@ -83,22 +88,16 @@ fn network_error(delivered: &Delivered<'_>) -> Option<String> {
     Some(u16::from_be_bytes([*high, *low]).to_string())
 }
 
-/// The last digits of a number.
-pub(super) fn tail(number: &str) -> String {
-    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
-    digits[digits.len().saturating_sub(TAIL)..].iter().collect()
+/// The number that a centre means, where it writes the country's code.
+fn international(text: &str) -> Option<Phone> {
+    let digits = text.strip_prefix('+').or_else(|| text.strip_prefix("00")).unwrap_or(text);
+    Phone::from_e164(&format!("+{digits}"))
 }
 
-/// Whether two names may be one: centres write the same number in decimal in one place and in
-/// hexadecimal in the other, with and without zeros before it.
-fn alike(one: &str, other: &str) -> bool {
-    let bare = |text: &str| text.trim_start_matches('0').to_ascii_lowercase();
-    let decimal = |text: &str| text.parse::<u128>().ok();
-    let hexadecimal = |text: &str| u128::from_str_radix(text, 16).ok();
-    let crossed = |one: Option<u128>, other: Option<u128>| one.is_some() && one == other;
-    bare(one) == bare(other)
-        || crossed(decimal(one), hexadecimal(other))
-        || crossed(hexadecimal(one), decimal(other))
+/// The last digits of a number.
+fn tail(number: &str) -> String {
+    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
+    digits[digits.len().saturating_sub(TAIL)..].iter().collect()
 }
 
 struct Part {
@@ -112,11 +111,18 @@ struct Sent {
     parts: Vec<Part>,
 }
 
+/// A receipt of none of the messages that are remembered.
+struct Early {
+    report: Report,
+    /// Whether receipts were fetched since it came: the answer that it may belong to is overdue.
+    waited: bool,
+}
+
 /// Messages whose receipts have not come, and receipts that nobody has fetched.
 #[derive(Default)]
 pub(super) struct Memory {
     sent: VecDeque<Sent>,
-    early: VecDeque<Report>,
+    early: VecDeque<Early>,
     receipts: Vec<Receipt>,
 }
 
@@ -130,9 +136,25 @@ impl Memory {
         let parts = ids.into_iter().map(part).collect();
         self.sent.push_back(Sent { reference: reference.to_owned(), tail: tail(phone), parts });
         // A receipt may come before the answer.
-        for report in std::mem::take(&mut self.early) {
-            self.report(report);
+        let (early, newest) = (std::mem::take(&mut self.early), self.sent.len() - 1);
+        self.early = early.into_iter().filter_map(|it| self.settle(it, newest)).collect();
+    }
+
+    /// Settles a receipt, if its message is remembered, and not before this place; else gives it
+    /// back.
+    fn settle(&mut self, early: Early, from: usize) -> Option<Early> {
+        let Some((message, part)) = self.find(&early.report, from) else { return Some(early) };
+        let report = early.report;
+        let sent = &mut self.sent[message];
+        sent.parts[part].arrived = report.arrived;
+        // It has arrived when all of it has.
+        if report.arrived && !sent.parts.iter().all(|part| part.arrived) {
+            return None;
         }
+        let sent = self.sent.remove(message)?;
+        let message_id = sent.parts.into_iter().next().map(|part| part.id).unwrap_or_default();
+        self.receipts.push(receipt(sent.reference.into(), message_id, &report));
+        None
     }
 
     /// Takes a receipt; `false` if there is no room for it now.
@@ -140,44 +162,50 @@ impl Memory {
         if self.receipts.len() == KEPT_MAX {
             return false;
         }
-        let Some((message, part)) = self.find(&report) else {
+        if let Some(early) = self.settle(Early { report, waited: false }, 0) {
             if self.early.len() == EARLY_MAX {
                 self.early.pop_front();
             }
-            self.early.push_back(report);
-            return true;
-        };
-        let sent = &mut self.sent[message];
-        sent.parts[part].arrived = report.arrived;
-        // It has arrived when all of it has.
-        if report.arrived && !sent.parts.iter().all(|part| part.arrived) {
-            return true;
+            self.early.push_back(early);
         }
-        let Some(sent) = self.sent.remove(message) else { return true };
-        let message_id = sent.parts.into_iter().next().map(|part| part.id).unwrap_or_default();
-        let Report { arrived, code: vendor_code, .. } = report;
-        self.receipts.push(Receipt { reference: sent.reference, message_id, arrived, vendor_code });
         true
     }
 
-    fn find(&self, report: &Report) -> Option<(usize, usize)> {
+    fn find(&self, report: &Report, from: usize) -> Option<(usize, usize)> {
         let place = |fits: &dyn Fn(&Sent, &Part) -> bool| {
             // The newest first: names come round again.
-            self.sent.iter().enumerate().rev().find_map(|(message, sent)| {
+            self.sent.iter().enumerate().skip(from).rev().find_map(|(message, sent)| {
                 let part = sent.parts.iter().position(|part| fits(sent, part))?;
                 Some((message, part))
             })
         };
         place(&|_, part| part.id == report.id).or_else(|| {
-            let may = |sent: &Sent| report.tail.is_empty() || sent.tail == report.tail;
-            place(&|sent, part| may(sent) && alike(&part.id, &report.id))
+            let told = tail(&report.phone);
+            let may = |sent: &Sent| told.is_empty() || sent.tail == told;
+            place(&|sent, part| may(sent) && same_name(&part.id, &report.id))
         })
     }
 
-    /// The receipts that came since the last time.
+    /// The receipts that came since the last time. Those of messages that nobody here sent go by
+    /// their numbers, once the answer that they may belong to had time to come.
     pub(super) fn fetch(&mut self) -> Vec<Receipt> {
-        std::mem::take(&mut self.receipts)
+        let mut receipts = std::mem::take(&mut self.receipts);
+        self.early.retain_mut(|early| {
+            let waited = std::mem::replace(&mut early.waited, true);
+            let phone = international(&early.report.phone).filter(|_| waited);
+            receipts.extend(
+                phone.map(|phone| {
+                    receipt(About::Phone(phone), early.report.id.clone(), &early.report)
+                }),
+            );
+            !waited
+        });
+        receipts
     }
+}
+
+fn receipt(about: About, message_id: String, report: &Report) -> Receipt {
+    Receipt { about, message_id, arrived: report.arrived, vendor_code: report.code.clone() }
 }
 
 #[cfg(test)]
@@ -185,12 +213,13 @@ mod tests {
     use super::*;
 
     fn report(id: &str, arrived: bool) -> Report {
-        Report { id: id.to_owned(), tail: "8138000".to_owned(), arrived, code: "X".to_owned() }
+        let (id, phone, code) = (id.to_owned(), PHONE.to_owned(), "X".to_owned());
+        Report { id, phone, arrived, code }
     }
 
     fn receipt(reference: &str, message_id: &str, arrived: bool) -> Receipt {
         Receipt {
-            reference: reference.to_owned(),
+            about: reference.into(),
             message_id: message_id.to_owned(),
             arrived,
             vendor_code: "X".to_owned(),
@@ -214,20 +243,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_alike_in_decimal_and_hexadecimal() {
-        for (one, other, alike_) in [
-            ("0000A1", "a1", true),
-            ("255", "ff", true),
-            ("FF", "0255", true),
-            ("255", "256", false),
-            ("m-1", "m-2", false),
-            ("", "0", true),
-        ] {
-            assert_eq!((alike(one, other), alike(other, one)), (alike_, alike_), "{one} {other}");
-        }
-    }
-
-    #[test]
     fn a_receipt_finds_its_message_before_and_after_the_answer() {
         let mut memory = Memory::default();
         assert!(memory.report(report("ff", true)), "it came first");
@@ -236,15 +251,37 @@ mod tests {
         assert_eq!(memory.fetch(), [receipt("r1", "255", true)]);
         assert!(memory.report(report("ff", true)), "again");
         assert_eq!(memory.fetch(), []);
+        assert_eq!(memory.fetch().len(), 1, "by its number, which changes nothing by then");
         memory.sent("r2", PHONE, vec!["16".to_owned()]);
         memory.sent("r3", PHONE, vec!["10".to_owned()]);
         memory.report(report("10", false));
         assert_eq!(memory.fetch(), [receipt("r3", "10", false)], "the very name goes first");
-        let other = Report { tail: "9999999".to_owned(), ..report("010", true) };
+        let other = Report { phone: "999".to_owned(), ..report("010", true) };
         memory.report(other);
         assert_eq!(memory.fetch(), [], "another phone's");
         memory.report(report("10", true));
         assert_eq!(memory.fetch(), [receipt("r2", "16", true)]);
+    }
+
+    #[test]
+    fn a_receipt_of_another_process_goes_by_its_number() {
+        let mut memory = Memory::default();
+        for (phone, known) in [
+            ("8613818138000", true),
+            ("+8613818138000", true),
+            ("008613818138000", true),
+            ("013818138000", false),
+            ("", false),
+            ("12345678901234567890", false),
+        ] {
+            memory.report(Report { phone: phone.to_owned(), ..report("7", true) });
+            assert_eq!(memory.fetch(), [], "its answer may come");
+            let about = About::Phone(Phone::from_e164(PHONE).unwrap());
+            let expected = Receipt { about, ..receipt("", "7", true) };
+            let fetched = memory.fetch();
+            assert_eq!(fetched, if known { vec![expected] } else { vec![] }, "{phone}");
+            assert_eq!(memory.fetch(), [], "once");
+        }
     }
 
     #[test]
@@ -269,6 +306,7 @@ mod tests {
         }
         assert!(memory.report(report("m0", true)), "forgotten");
         assert_eq!(memory.fetch(), []);
+        assert!(matches!(memory.fetch()[..], [Receipt { about: About::Phone(_), .. }]));
         for number in 1..=KEPT_MAX {
             assert!(memory.report(report(&format!("m{number}"), true)));
         }

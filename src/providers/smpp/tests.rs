@@ -101,7 +101,7 @@ fn every_recorded_answer_is_read_and_every_recorded_receipt_is_understood() {
             let arrived = theirs["message_state"] == 2;
             let expected = Report {
                 id: theirs["receipted_message_id"].as_str().unwrap().to_owned(),
-                tail: receipts::tail(case["inputs"]["to"].as_str().unwrap()),
+                phone: case["inputs"]["to"].as_str().unwrap().trim_start_matches('+').to_owned(),
                 arrived,
                 code: if arrived { "DELIVRD" } else { "UNDELIV:027" }.to_owned(),
             };
@@ -241,8 +241,8 @@ fn receipts_are_read_however_centres_write_them() {
         read_report(&[&body, text.as_bytes(), tlvs].concat())
     };
     let report = |id: &str, code: &str| {
-        let (id, code, tail) = (id.to_owned(), code.to_owned(), "0138000".to_owned());
-        Some(Report { id, tail, arrived: code == "DELIVRD", code })
+        let (id, code, phone) = (id.to_owned(), code.to_owned(), "8613800138000".to_owned());
+        Some(Report { id, phone, arrived: code == "DELIVRD", code })
     };
     let text = "id:7 sub:001 dlvrd:001 stat:DELIVRD err:000 text:";
     assert_eq!(delivered(4, text, &[]), report("7", "DELIVRD"));

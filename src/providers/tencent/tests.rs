@@ -134,7 +134,7 @@ fn asking_for_receipts_is_the_vectors() {
     assert_eq!(serde_json::from_str::<Value>(&ours).unwrap(), case["inputs"]["params"]);
     let receipts = read_pulled(&case["response_fed"]["Response"]).unwrap();
     let expected = Receipt {
-        reference: "otp-0001".to_owned(),
+        about: "otp-0001".into(),
         message_id: SERIAL.to_owned(),
         arrived: true,
         vendor_code: "DELIVRD".to_owned(),
@@ -302,7 +302,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(read_response(200, &body).is_err());
-        prop_assert_eq!(read_pushed(&body, |_| Some(String::new())), vec![]);
+        prop_assert_eq!(read_pushed(&body), vec![]);
     }
 }
 
@@ -314,42 +314,64 @@ fn pushed() -> Value {
 }
 
 #[test]
-fn pushed_receipts_count_for_messages_that_we_know() {
-    let known = |id: &str| id.ends_with("619").then(|| REFERENCE.to_owned());
-    let receipts = read_pushed(pushed().to_string().as_bytes(), known);
-    let expected = Receipt {
-        reference: REFERENCE.to_owned(),
-        message_id: "5000:1045710669157053657849499619".to_owned(),
-        arrived: true,
-        vendor_code: "DELIVRD".to_owned(),
+fn pushed_receipts_name_the_phone_and_the_vendors_name_of_the_message() {
+    let receipt = |phone: &str, id: &str, arrived, code: &str| Receipt {
+        about: About::Phone(Phone::from_e164(phone).unwrap()),
+        message_id: id.to_owned(),
+        arrived,
+        vendor_code: code.to_owned(),
     };
-    assert_eq!(receipts, [expected]);
-    let all = read_pushed(pushed().to_string().as_bytes(), |_| Some(REFERENCE.to_owned()));
-    assert_eq!((all[1].arrived, all[1].vendor_code.as_str()), (false, "MK:0001"));
-    for field in ["sid", "report_status"] {
-        for odd in [json!(null), json!([]), json!({})] {
+    let told = |at: usize, name: &str| pushed()[at][name].as_str().unwrap().to_owned();
+    let phone = |at: usize| format!("+{}{}", told(at, "nationcode"), told(at, "mobile"));
+    let expected = [
+        receipt(&phone(0), "5000:1045710669157053657849499619", true, "DELIVRD"),
+        receipt(&phone(1), &told(1, "sid"), false, "MK:0001"),
+    ];
+    let (body, headers) = (pushed().to_string(), reqwest::header::HeaderMap::new());
+    let pushed_ = Pushed { url: "", headers: &headers, body: body.as_bytes() };
+    let read = provider("http://127.0.0.1:1").read_receipts(&pushed_).unwrap();
+    assert_eq!((&read.receipts[..], read.reply), (&expected[..], REPLY));
+    for field in ["sid", "report_status", "mobile", "nationcode"] {
+        for odd in [json!(null), json!([]), json!({}), json!("<x>")] {
+            if (field, &odd) == ("report_status", &json!("<x>")) {
+                continue; // whatever is not SUCCESS did not arrive
+            }
             let mut broken = pushed();
             broken[0][field] = odd;
-            let read = read_pushed(broken.to_string().as_bytes(), |_| Some(String::new()));
-            assert_eq!(read.len(), 1, "{field}");
+            assert_eq!(read_pushed(broken.to_string().as_bytes()).len(), 1, "{field}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_vendors_name_of_a_message_is_remembered_for_its_push() {
-    let (base_url, _) = vendor(answer("200 OK", TAKEN.as_bytes())).await;
-    let provider = provider(&base_url);
-    provider.send(&a_message()).await;
-    let body = json!([{ "sid": SERIAL, "report_status": "SUCCESS", "errmsg": "DELIVRD" },
-        { "sid": "5000:1", "report_status": "SUCCESS", "errmsg": "DELIVRD" }]);
-    let (headers, body) = (reqwest::header::HeaderMap::new(), body.to_string());
-    let pushed = Pushed { url: "", headers: &headers, body: body.as_bytes() };
-    let read = provider.read_receipts(&pushed).unwrap();
-    assert_eq!((read.receipts.len(), read.reply), (1, REPLY));
-    assert_eq!(read.receipts[0].reference, REFERENCE);
-    let again = provider.read_receipts(&pushed).unwrap();
-    assert_eq!(again.receipts, [], "a repeated push changes nothing");
+async fn a_message_without_an_answer_is_looked_up_by_its_number() {
+    let cases = cases(VECTORS);
+    let case = cases.iter().find(|case| name(case) == "tc3_pull_by_phone").unwrap();
+    let mut body = case["response_fed"].clone();
+    let entry = json!({ "SessionContext": REFERENCE, "SerialNo": SERIAL, "ReportStatus": "SUCCESS",
+        "Description": "DELIVRD" });
+    body["Response"]["PullSmsSendStatusSet"] = json!([{ "SessionContext": "another" }, entry]);
+    let (base_url, requests) = vendor(answer("200 OK", body.to_string().as_bytes())).await;
+    let sent = Sent {
+        reference: REFERENCE.to_owned(),
+        phone: a_message().phone,
+        message_id: None,
+        text: Some(a_message().text),
+        wall: WALL,
+    };
+    let provider_ = provider(&base_url);
+    let found = provider_.look_up(&sent).await.unwrap();
+    let (about, vendor_code) = (REFERENCE.into(), "DELIVRD".to_owned());
+    let message_id = SERIAL.to_owned();
+    let expected = Receipt { about, message_id, arrived: true, vendor_code };
+    assert_eq!(found, Found::Settled(expected));
+    assert_eq!(provider_.looks_up(), LooksUp::Unknown);
+    let seen = Seen::only(&requests);
+    assert_eq!(seen.header("x-tc-action"), "PullSmsSendStatusByPhoneNumber");
+    let asked: Value = serde_json::from_str(&seen.body).unwrap();
+    assert_eq!(asked["PhoneNumber"], "+8613800138000");
+    let other = Sent { reference: "other".to_owned(), ..sent };
+    assert_eq!(provider_.look_up(&other).await, Ok(Found::Nothing));
 }
 
 #[tokio::test]
@@ -359,7 +381,7 @@ async fn pulled_receipts_are_read_and_failures_never_claim_a_message() {
     let body = case["response_fed"].to_string();
     let (base_url, requests) = vendor(answer("200 OK", body.as_bytes())).await;
     let receipts = provider(&base_url).pull_receipts().await.unwrap();
-    assert_eq!((receipts.len(), receipts[0].reference.as_str()), (1, "otp-0001"));
+    assert_eq!((receipts.len(), receipts[0].about.clone()), (1, "otp-0001".into()));
     assert_eq!(Seen::only(&requests).header("x-tc-action"), "PullSmsSendStatus");
     for (status, body, class, code) in [
         ("502 Bad Gateway", "", Class::ProviderError, "http-502"),

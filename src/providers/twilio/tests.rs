@@ -43,11 +43,11 @@ fn verifying(base_url: &str) -> Settings {
 
 fn with(settings: Settings, callback: Option<&str>) -> Twilio {
     let client = transport::client().unwrap();
-    Twilio::new(settings, client, Clock::manual(WALL), callback.map(str::to_owned))
+    Twilio::new(settings, client, callback.map(str::to_owned))
 }
 
 fn make(base_url: &str, client: reqwest::Client) -> Arc<dyn Provider> {
-    Arc::new(Twilio::new(settings(base_url), client, Clock::manual(WALL), None))
+    Arc::new(Twilio::new(settings(base_url), client, None))
 }
 
 // --- requests ---------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ fn a_signed_push_says_whether_the_message_arrived() {
     let failed = recorded["receipts"]["failed_example"]["body"].as_str().unwrap();
     for (body, arrived, code) in [(delivered, true, "delivered"), (failed, false, "30003")] {
         let receipt = Receipt {
-            reference: OURS.to_owned(),
+            about: OURS.into(),
             message_id: SID.to_owned(),
             arrived,
             vendor_code: code.to_owned(),
@@ -299,39 +299,83 @@ fn the_vectors_of_the_vendor_are_taken_and_unsigned_ones_refused() {
     assert_eq!(read.map(|read| read.receipts), Some(vec![]), "good, without our reference");
 }
 
+fn sent(message_id: Option<&str>) -> Sent {
+    let Message { phone, text, reference, .. } = a_message();
+    let message_id = message_id.map(str::to_owned);
+    Sent { reference, phone, message_id, text: Some(text), wall: WALL }
+}
+
 #[tokio::test]
 async fn where_nobody_can_push_the_vendor_is_asked() {
-    let clock = Clock::manual(WALL);
     for (state, code, expected) in [
         ("delivered", json!(null), Some((true, "delivered"))),
         ("undelivered", json!(30003), Some((false, "30003"))),
         ("sent", json!(null), None),
     ] {
-        let body = json!({ "sid": SID, "status": state, "error_code": null, "body": "004217" });
-        let (base_url, requests) = vendor(answer("201 Created", body.to_string().as_bytes())).await;
-        let client = transport::client().unwrap();
-        let asking = Twilio::new(settings(&base_url), client, clock.clone(), None);
-        assert_eq!(asking.send(&a_message()).await.class, Class::Accepted);
-        let mut fetched = body;
-        fetched["error_code"] = code;
-        let (base_url, asked) = vendor(answer("200 OK", fetched.to_string().as_bytes())).await;
-        let asking = Twilio { settings: settings(&base_url), ..asking };
-        clock.advance(3_000);
-        let receipts = asking.pull_receipts().await.unwrap();
-        let seen = receipts.first().map(|it| (it.arrived, it.vendor_code.as_str()));
-        assert_eq!(seen, expected, "{state}");
-        assert_eq!(requests.lock().unwrap().len(), 1);
+        let body = json!({ "sid": SID, "status": state, "error_code": code, "body": "004217" });
+        let (base_url, asked) = vendor(answer("200 OK", body.to_string().as_bytes())).await;
+        let asking = with(settings(&base_url), None);
+        let (about, message_id) = (OURS.into(), SID.to_owned());
+        let expected = match expected {
+            Some((arrived, code)) => {
+                let vendor_code = code.to_owned();
+                Found::Settled(Receipt { about, message_id, arrived, vendor_code })
+            }
+            None => Found::Taken { message_id },
+        };
+        assert_eq!(asking.look_up(&sent(Some(SID))).await, Ok(expected), "{state}");
         let cases = cases(VECTORS);
         let case = cases.iter().find(|case| name(case) == "message_fetch").unwrap();
         let (asked, path) = (Seen::only(&asked), case["request"]["path"].as_str().unwrap());
         assert_eq!(asked.line, format!("GET {path} HTTP/1.1"));
         assert_eq!(asked.header("authorization"), case["request"]["headers"]["Authorization"]);
     }
-    let (base_url, requests) = vendor(answer("201 Created", TAKEN.as_bytes())).await;
-    let pushing = with(settings(&base_url), Some(CALLBACK));
-    pushing.send(&a_message()).await;
-    assert_eq!(pushing.watch.due(WALL * 2), [], "who is told does not ask");
-    drop(requests);
+    let looks_up = |settings, callback| with(settings, callback).looks_up();
+    assert_eq!(looks_up(settings(""), None), LooksUp::All);
+    assert_eq!(
+        looks_up(settings(""), Some(CALLBACK)),
+        LooksUp::Unknown,
+        "who is told does not ask"
+    );
+    assert_eq!(looks_up(verifying(""), None), LooksUp::Nothing);
+}
+
+#[tokio::test]
+async fn a_message_without_an_answer_is_found_by_number_text_and_time() {
+    let entry = |to: &str, body: &str, date_created: &str, status: &str| -> Value {
+        let named = json!({ "to": to, "body": body, "date_created": date_created });
+        let mut entry = json!({ "sid": SID, "status": status });
+        entry.as_object_mut().unwrap().extend(named.as_object().unwrap().clone());
+        entry
+    };
+    let (to, now) = ("+8613800138000", "Wed, 01 Jan 2025 16:30:40 +0000");
+    for (list, found) in [
+        (json!([entry(to, TEXT, now, "queued")]), true),
+        (json!([entry(to, "another code", now, "queued"), entry(to, TEXT, now, "sent")]), true),
+        (json!([entry(to, "another code", now, "queued")]), false),
+        (json!([entry("+8613800138001", TEXT, now, "queued")]), false),
+        (json!([entry(to, TEXT, "Wed, 01 Jan 2025 16:20:40 +0000", "sent")]), false),
+        (json!([entry(to, TEXT, "yesterday", "sent")]), false),
+        (json!([{ "body": TEXT, "to": to }, null, []]), false),
+        (json!([]), false),
+    ] {
+        let body = json!({ "messages": list }).to_string();
+        let (base_url, asked) = vendor(answer("200 OK", body.as_bytes())).await;
+        let provider = with(settings(&base_url), Some(CALLBACK));
+        let expected = if found { Found::Taken { message_id: SID.into() } } else { Found::Nothing };
+        assert_eq!(provider.look_up(&sent(None)).await, Ok(expected), "{body}");
+        let line = Seen::only(&asked).line;
+        assert!(line.ends_with("Messages.json?To=%2B8613800138000&PageSize=20 HTTP/1.1"), "{line}");
+    }
+    for (status, body, class) in [
+        ("401 Unauthorized", r#"{"code":20003}"#, Class::AuthFailed),
+        ("500 Server Error", "", Class::ProviderError),
+        ("302 Found", "", Class::ProviderError),
+    ] {
+        let (base_url, _) = vendor(answer(status, body.as_bytes())).await;
+        let asked = with(settings(&base_url), None).look_up(&sent(None)).await;
+        assert_eq!(asked.unwrap_err().class, class, "{status}");
+    }
 }
 
 #[tokio::test]

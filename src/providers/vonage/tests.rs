@@ -202,7 +202,7 @@ fn receipts_are_read_as_form_and_as_json_and_their_signature_is_checked() {
         [("delivered", true, "delivered"), ("failed", false, "6"), ("expired", false, "6")]
     {
         let receipt = Receipt {
-            reference: REFERENCE.to_owned(),
+            about: REFERENCE.into(),
             message_id: ID.to_owned(),
             arrived,
             vendor_code: code.to_owned(),

@@ -229,7 +229,7 @@ fn push(body: &str, seconds: Millis, key: &str) -> Option<Vec<Receipt>> {
 fn receipts_count_when_they_are_signed_and_fresh() {
     let now = WALL / SECOND;
     let receipt = |id: &str, arrived, code: &str| Receipt {
-        reference: REFERENCE.to_owned(),
+        about: REFERENCE.into(),
         message_id: id.to_owned(),
         arrived,
         vendor_code: code.to_owned(),

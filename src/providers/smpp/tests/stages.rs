@@ -189,7 +189,7 @@ async fn receipts_come_over_the_session_before_and_after_the_answer() {
         let provider = provider(settings(&url));
         let outcome = provider.send(&a_message()).await;
         let expected = Receipt {
-            reference: REFERENCE.to_owned(),
+            about: REFERENCE.into(),
             // In hexadecimal in the answer, in decimal in the receipt.
             message_id: outcome.message_id.clone().unwrap(),
             arrived: true,
@@ -217,13 +217,13 @@ async fn a_late_answer_still_tells_whose_receipt_it_is_and_a_silent_centre_is_le
     {
         let early = Report {
             id: "66".to_owned(),
-            tail: String::new(),
+            phone: String::new(),
             arrived: true,
             code: "DELIVRD".to_owned(),
         };
         assert!(late.memory.lock().unwrap().report(early));
     }
-    assert_eq!(pulled(&late).await[0].reference, REFERENCE, "the answer came after all");
+    assert_eq!(pulled(&late).await[0].about, REFERENCE.into(), "the answer came after all");
     until(&seen, "a new session", |seen| seen.count(pdu::BIND_TRANSCEIVER) == 2).await;
     assert_eq!(silent.send(&a_message()).await.class, Class::Accepted);
     assert_eq!(pulled(&silent).await.len(), 1);

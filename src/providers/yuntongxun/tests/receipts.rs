@@ -4,7 +4,7 @@ use super::*;
 
 fn arrived() -> Receipt {
     Receipt {
-        reference: "otp20250101a1b2c3".to_owned(),
+        about: "otp20250101a1b2c3".into(),
         message_id: SID.to_owned(),
         arrived: true,
         vendor_code: "DELIVRD".to_owned(),
@@ -16,7 +16,7 @@ fn a_pushed_receipt_says_whether_the_message_arrived() {
     let recorded = recorded();
     assert_eq!(read_pushed(recorded.arrived.to_string().as_bytes()), [arrived()]);
     let failed = Receipt {
-        reference: "otp2".to_owned(),
+        about: "otp2".into(),
         message_id: "ff8080813c373cab013c94b0f0512346".to_owned(),
         arrived: false,
         vendor_code: "UNDELIV".to_owned(),
@@ -136,7 +136,7 @@ async fn receipts_are_pulled_and_as_many_as_are_asked_for_fit() {
     let body = json!({ "statusCode": "000000", "reports": vec![report; count] }).to_string();
     let (base_url, requests) = vendor(answer("200 OK", body.as_bytes())).await;
     let receipts = provider(&base_url).pull_receipts().await.unwrap();
-    let expected = Receipt { reference: REFERENCE.to_owned(), ..arrived() };
+    let expected = Receipt { about: REFERENCE.into(), ..arrived() };
     assert_eq!(receipts, vec![expected; count]);
     let line = format!("{}?{} ", cases()[17].path, cases()[17].query);
     assert!(requests.lock().unwrap()[0].contains(&line));
