@@ -226,6 +226,9 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<()> {
         let whose = (&route.countries, &route.prefixes);
         println!("  route        {:?} {:?} through {}", whose.0, whose.1, names.join(", "));
     }
+    for told in config.caps.words() {
+        println!("  cap          {told}");
+    }
     for tenant in &config.tenants {
         let browsers = if tenant.publishable_key.is_some() { " and browsers" } else { "" };
         println!("  tenant       {} (servers{browsers})", tenant.tenant.id);

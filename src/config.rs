@@ -4,6 +4,7 @@
 //! variables on top of that. Every mistake is told with the key it was made at and what to write
 //! instead; all that can be found at once are found at once.
 
+mod caps;
 mod challenge;
 mod layers;
 mod providers;
@@ -27,6 +28,7 @@ use crate::http::client_ip::TrustedProxies;
 use crate::message::{self, LastLine};
 use crate::routing::Route;
 
+pub use caps::CapsConfig;
 pub use layers::DEFAULTS;
 pub use providers::ProviderConfig;
 pub use store::StoreConfig;
@@ -51,6 +53,8 @@ pub struct Config {
     pub phones: PhoneRules,
     /// The numbers in force.
     pub policy: Policy,
+    /// What may go out in an hour and in a day.
+    pub caps: CapsConfig,
     /// Networks whose challenges are not counted.
     pub exempt: Vec<ipnet::IpNet>,
     /// What stands in the last line of texts.
@@ -150,6 +154,9 @@ impl Config {
         let last_line = last_line(&typed.message, &policy, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let routes = routes::resolve(typed.routes, &providers, &phones, &mut check);
+        let caps = caps::resolve(typed.caps, &providers, &phones, &mut check);
+        let (currency, known_for) = (caps.currency, caps.known_for);
+        let policy = Policy { currency, known_for, ..policy };
         let tenants = tenants(typed.tenants, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
         check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
@@ -164,6 +171,7 @@ impl Config {
             dev: typed.dev.enabled,
             phones,
             policy,
+            caps,
             exempt,
             last_line,
             seed: typed.seed_api.enabled.then_some((seed_tenant, typed.seed_api.codes)),

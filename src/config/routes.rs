@@ -30,10 +30,7 @@ pub(super) fn resolve(
             }
         }
         for prefix in &typed.prefixes {
-            let digits = prefix.strip_prefix('+').filter(|digits| !digits.starts_with('0'));
-            let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-            let sound = PREFIX.contains(&prefix.len()) && digits.is_some_and(plain);
-            check(sound, format!("{at}.prefixes: \"{prefix}\" is not like \"+86138\""));
+            check(is_prefix(prefix), format!("{at}.prefixes: \"{prefix}\" is not like \"+86138\""));
         }
         let places = places(&typed.providers, providers, &at, check);
         let weighted = typed.weights.is_empty() || typed.weights.len() == typed.providers.len();
@@ -50,6 +47,13 @@ pub(super) fn resolve(
         resolved.push(route);
     }
     resolved
+}
+
+/// Whether a text is what numbers of some place begin with.
+pub(super) fn is_prefix(text: &str) -> bool {
+    let digits = text.strip_prefix('+').filter(|digits| !digits.starts_with('0'));
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    PREFIX.contains(&text.len()) && digits.is_some_and(plain)
 }
 
 fn places(

@@ -10,12 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 use crate::domain::id::VerificationId;
+use crate::domain::money::Micros;
 use crate::domain::outcome::{Action, Class, Outcome, Receipt};
 use crate::domain::policy::{
     BACKOFF, CALL_MAX, LEASE, TIMELINE_KEPT, TRIES_IN_A_ROW, UNKNOWN_MAX, UNKNOWN_WAIT,
     UNKNOWN_WAIT_DOUBTFUL,
 };
 use crate::domain::verification::Unwanted;
+
+mod words;
+
+pub use words::{Carrier, Claim, Claimed, Settled};
 
 /// The record of a delivery.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +45,9 @@ pub struct Delivery {
     /// Why it did not begin with the usual provider, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What was set aside for it under the caps, when it was accepted.
+    #[serde(default, skip_serializing_if = "Micros::is_nothing")]
+    pub set_aside: Micros,
 }
 
 /// Where a delivery stands, and what may be used there.
@@ -122,61 +130,9 @@ pub struct Try {
     /// More about it in our own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// What a claimer has in hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Its number.
-    pub number: u32,
-    /// Which provider is to be called, as a place in the configured order.
-    pub turn: usize,
-    /// Number and code, sealed.
-    pub letter: String,
-    /// No call is begun at or after this instant: by then the lease could end under it.
-    pub call_before: Millis,
-    /// Whether this provider was asked about it before.
-    pub again: bool,
-}
-
-/// What came of claiming.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claimed {
-    /// Go on and call.
-    Yours(Claim),
-    /// Not due: somebody has it, or it waits.
-    NotDue,
-    /// Ended, by this claim or before.
-    Ended,
-}
-
-/// What came of settling.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It goes on at once, under a new claim.
-    GoOn(Claim),
-    /// It goes on when it is due again.
-    Waits,
-    /// It has ended.
-    Ended {
-        /// Whether certainly no message was sent, so that the phone's gap can be given back.
-        surely_not_sent: bool,
-    },
-    /// The claim was not the newest any more: nothing was changed.
-    TooLate,
-}
-
-/// A provider as a delivery sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Carrier<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Whether it sends a message once however often it is asked.
-    pub deduplicates: bool,
-    /// When its turn comes on this delivery's route; `None` if it is not on it.
-    pub rank: Option<usize>,
-    /// Whether it is rather dead than slow, so that its silence is hardly worth waiting for.
-    pub doubtful: bool,
+    /// What it costs: a call that was taken costs, and one that may have been.
+    #[serde(default, skip_serializing_if = "Micros::is_nothing")]
+    pub cost: Micros,
 }
 
 impl Pending {
@@ -267,8 +223,8 @@ impl Delivery {
                 return Claimed::Ended;
             };
             let (class, code) = (Class::UnknownOutcome, "not-settled".to_owned());
-            let provider = carrier.name.to_owned();
-            self.tries.push(Try { provider, at: now, class, code, note: None });
+            let (provider, cost) = (carrier.name.to_owned(), cost(&self.tries, *carrier, class));
+            self.tries.push(Try { provider, at: now, class, code, note: None, cost });
             pending.maybe_sent(*carrier);
             if !pending.may_call(*carrier) && pending.next_turn(carriers).is_none() {
                 self.stage = Stage::Failed { class, at: now };
@@ -306,7 +262,8 @@ impl Delivery {
         // What was not even tried is told once.
         let told = |tried: &Try| tried.provider == provider && tried.code == code;
         if note.is_none() || !self.tries.iter().any(told) {
-            self.tries.push(Try { provider: provider.clone(), at: now, class, code, note });
+            let (provider, cost) = (provider.clone(), cost(&self.tries, carrier, class));
+            self.tries.push(Try { provider, at: now, class, code, note, cost });
         }
         pending.claimed = false;
         let action = class.action();
@@ -397,6 +354,11 @@ impl Delivery {
         !self.tries.iter().any(|tried| maybe.contains(&tried.class))
     }
 
+    /// What its calls cost so far.
+    pub fn cost(&self) -> Micros {
+        self.tries.iter().map(|tried| tried.cost).sum()
+    }
+
     /// Takes a receipt: only for a message that a provider took, or may have taken, and only
     /// forward. Says whether anything changed.
     pub fn receive(&mut self, receipt: &Receipt, now: Millis) -> bool {
@@ -416,13 +378,13 @@ impl Delivery {
         }
         let provider = self.tries.last().map(|tried| tried.provider.clone()).unwrap_or_default();
         let class = if receipt.arrived { Class::Accepted } else { Class::ProviderError };
-        let code = receipt.vendor_code.clone();
+        let (code, cost) = (receipt.vendor_code.clone(), Micros::default());
         if receipt.arrived {
-            self.tries.push(Try { provider, at: now, class, code, note: None });
+            self.tries.push(Try { provider, at: now, class, code, note: None, cost });
             self.stage = Stage::Delivered { at: now };
             true
         } else if matches!(self.stage, Stage::Accepted { .. }) {
-            self.tries.push(Try { provider, at: now, class, code, note: None });
+            self.tries.push(Try { provider, at: now, class, code, note: None, cost });
             self.stage = Stage::Failed { class, at: now };
             true
         } else {
@@ -475,6 +437,15 @@ fn later(
         Some(forward) => (true, if forward { 0 } else { pause }),
         None => (false, 0),
     }
+}
+
+/// What a call with this outcome costs. Who sends a message once however often it is asked bills
+/// it once, too.
+fn cost(tries: &[Try], carrier: Carrier<'_>, class: Class) -> Micros {
+    let sent = matches!(class, Class::Accepted | Class::UnknownOutcome);
+    let billed = |tried: &Try| tried.provider == carrier.name && !tried.cost.is_nothing();
+    let again = carrier.deduplicates && tries.iter().any(billed);
+    if sent && !again { carrier.cost } else { Micros::default() }
 }
 
 /// Whether a provider was called before; what has a note was not even tried.

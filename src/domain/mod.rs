@@ -1,12 +1,14 @@
 //! What is true, whatever carries it out: no async, no I/O; time and chance come in as arguments.
 
 pub mod altcha;
+pub mod cap;
 pub mod challenge;
 pub mod code;
 pub mod delivery;
 pub mod id;
 pub mod limit;
 pub mod minted;
+pub mod money;
 pub mod outcome;
 pub mod phone;
 pub mod policy;

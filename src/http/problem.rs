@@ -33,6 +33,8 @@ pub enum Kind {
     ChallengeExpired,
     /// A limit.
     Throttled,
+    /// A cap of the server or of a country.
+    Capped,
     /// Too many wrong codes.
     Locked,
     /// No such verification, or it has ended.
@@ -67,7 +69,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::InvalidPhone,
         Self::CountryNotAllowed,
@@ -76,6 +78,7 @@ impl Kind {
         Self::ChallengeWrong,
         Self::ChallengeExpired,
         Self::Throttled,
+        Self::Capped,
         Self::Locked,
         Self::VerificationNotFound,
         Self::WrongCode,
@@ -149,6 +152,15 @@ impl Kind {
                 "Too many messages, or too many challenges",
                 "Wait until `retry_at` (also in `Retry-After`, in seconds). `limit` says which \
                  limit it is: the phone's, the address's, or that of challenges from there.",
+            ),
+            Self::Capped => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "capped",
+                "No more messages go out for now",
+                "A cap of the operator is spent: `cap` says whether it is the whole server's or \
+                 that of the number's country. Nothing was sent, and only the challenge is spent. \
+                 Try again at `retry_at` (also in `Retry-After`), or let the person in another \
+                 way. Numbers that were verified before get messages for longer.",
             ),
             Self::Locked => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -326,6 +338,9 @@ impl Problem {
             Refusal::ChallengeExpired => Self::of(Kind::ChallengeExpired),
             Refusal::Throttled { retry_at, limit } => {
                 Self::of(Kind::Throttled).retry(*retry_at, clock).with("limit", json!(limit))
+            }
+            Refusal::Capped { retry_at, cap } => {
+                Self::of(Kind::Capped).retry(*retry_at, clock).with("cap", json!(cap))
             }
             Refusal::Locked { retry_at } => Self::of(Kind::Locked).retry(*retry_at, clock),
             Refusal::NotFound => Self::of(Kind::VerificationNotFound),

@@ -7,6 +7,7 @@
 //! not used. Outcomes decide what comes next, as ever: a route only says in which order.
 
 pub mod breaker;
+pub mod prices;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::domain::delivery::Carrier;
+use crate::domain::money::Micros;
 use crate::domain::outcome::{Class, Outcome};
 use crate::domain::phone::{Phone, Region};
 use crate::providers::{Provider, Providers};
 use breaker::{Breaker, Change, Why};
+use prices::Prices;
 
 /// The code of a call that was not made, since its provider is left out.
 pub const LEFT_OUT: &str = "left-out";
@@ -81,12 +84,20 @@ pub struct Line {
     pub country: Option<Region>,
     /// Why it does not begin with the route's first, in words.
     pub note: Option<String>,
+    /// What the message costs through each provider, by their places in the configured order;
+    /// empty where no price is known.
+    pub costs: Vec<Micros>,
 }
 
 impl Line {
     /// The provider to be asked first.
     pub fn first(&self) -> usize {
         self.order.first().copied().unwrap_or(0)
+    }
+
+    /// What the message costs through the provider at this place.
+    pub fn cost(&self, place: usize) -> Micros {
+        self.costs.get(place).copied().unwrap_or_default()
     }
 }
 
@@ -103,6 +114,7 @@ pub enum Admission {
 pub struct Router {
     providers: Providers,
     routes: Vec<Route>,
+    prices: Prices,
     clock: Clock,
     breakers: Mutex<HashMap<(usize, Option<Region>), Breaker>>,
 }
@@ -110,7 +122,19 @@ pub struct Router {
 impl Router {
     /// A router over these providers. A number that no route fits goes by the configured order.
     pub fn new(providers: Providers, routes: Vec<Route>, clock: Clock) -> Self {
-        Self { providers, routes, clock, breakers: Mutex::default() }
+        let prices = Prices::default();
+        Self { providers, routes, prices, clock, breakers: Mutex::default() }
+    }
+
+    /// The same with prices.
+    #[must_use]
+    pub fn with_prices(self, prices: Prices) -> Self {
+        Self { prices, ..self }
+    }
+
+    /// What messages cost.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Option<Region>), Breaker>> {
@@ -125,7 +149,9 @@ impl Router {
     /// verification has used.
     pub fn line(&self, phone: &Phone, used: &[String], chance: &mut impl Chance) -> Line {
         let alone = self.providers.len() < 2;
-        let country = if alone { None } else { phone.country() };
+        let unasked = alone && self.prices.is_empty();
+        let country = if unasked { None } else { phone.country() };
+        let costs = self.prices.of(phone, country);
         let fitting =
             self.routes.iter().filter_map(|route| Some((route.fit(phone, country)?, route)));
         // The first of those that fit best.
@@ -133,7 +159,7 @@ impl Router {
         let mut order =
             best.map_or_else(|| (0..self.providers.len()).collect(), |route| route.order(chance));
         if order.len() < 2 {
-            return Line { order, country, note: None };
+            return Line { order, country, note: None, costs };
         }
         let wanted = order[0];
         let is_used = |place: &usize| used.iter().any(|name| name == self.name(*place));
@@ -154,7 +180,7 @@ impl Router {
             )),
             _ => None,
         };
-        Line { order, country, note }
+        Line { order, country, note, costs }
     }
 
     /// The providers as a delivery sees them, with their places in this line.
@@ -166,6 +192,7 @@ impl Router {
             rank: line.order.iter().position(|it| *it == place),
             doubtful: line.order.len() > 1
                 && breakers.get(&(place, line.country)).is_some_and(Breaker::is_doubtful),
+            cost: line.cost(place),
         };
         self.providers.iter().enumerate().map(carrier).collect()
     }
@@ -260,7 +287,8 @@ impl Router {
     }
 }
 
-fn shown(country: Option<Region>) -> String {
+/// A country, as metrics and logs have it.
+pub fn shown(country: Option<Region>) -> String {
     country.map_or_else(|| "unknown".to_owned(), |country| country.as_str().to_owned())
 }
 

@@ -1,6 +1,7 @@
 //! The verbs: challenge, start, resend, check, cancel, look. Every door calls these, and no rule
 //! lives in a door. A refusal is an answer here; only a store that cannot be used is an error.
 
+pub mod caps;
 mod challenge;
 mod check;
 mod crowd;
@@ -26,6 +27,7 @@ pub use check::{Approval, Checked, Target};
 pub use letter::Letter;
 pub use look::{Event, Look};
 
+use caps::Caps;
 use crowd::Crowd;
 
 use crate::chance::{Chance, OsChance};
@@ -64,6 +66,7 @@ pub struct Verifier {
     handoffs: mpsc::Sender<Handoff>,
     router: Option<Arc<Router>>,
     crowd: Arc<Crowd>,
+    caps: Option<Arc<Caps>>,
 }
 
 /// Who asks, and for what.
@@ -154,6 +157,13 @@ pub enum Refusal {
         /// Which limit: `phone`, `address` or `challenges`.
         limit: &'static str,
     },
+    /// A cap of the whole server, or of the phone's country, is spent.
+    Capped {
+        /// When there is room again, if nothing else goes out.
+        retry_at: Millis,
+        /// Which cap: `server` or `country`.
+        cap: &'static str,
+    },
     /// Too many wrong codes for this phone and purpose.
     Locked {
         /// When a guess is allowed again.
@@ -174,6 +184,7 @@ impl Refusal {
             Self::ChallengeWrong => "challenge_wrong",
             Self::ChallengeExpired => "challenge_expired",
             Self::Throttled { limit, .. } => limit,
+            Self::Capped { .. } => "capped",
             Self::Locked { .. } => "locked",
             Self::NotFound => "not_found",
             Self::KeyReused => "key_reused",
@@ -194,14 +205,20 @@ impl Verifier {
         handoffs: mpsc::Sender<Handoff>,
     ) -> Self {
         let (policy, issuer) = (Arc::new(policy), issuer.into());
-        let (router, crowd) = (None, Arc::default());
-        Self { store, clock, keys, policy, issuer, handoffs, router, crowd }
+        let (router, crowd, caps) = (None, Arc::default(), None);
+        Self { store, clock, keys, policy, issuer, handoffs, router, crowd, caps }
     }
 
     /// The same with a router, which says who carries a message first.
     #[must_use]
     pub fn with_router(self, router: Arc<Router>) -> Self {
         Self { router: Some(router), ..self }
+    }
+
+    /// The same, with caps on what goes out.
+    #[must_use]
+    pub fn with_caps(self, caps: Arc<Caps>) -> Self {
+        Self { caps: Some(caps), ..self }
     }
 
     /// The same, with networks whose challenges and answers are not counted.

@@ -5,7 +5,7 @@ use crate::clock::SECOND;
 const A: Carrier<'static> = Carrier { name: "a", deduplicates: false, ..Y };
 const B: Carrier<'static> = Carrier { name: "b", deduplicates: false, ..Y };
 const Y: Carrier<'static> =
-    Carrier { name: "y", deduplicates: true, rank: Some(0), doubtful: false };
+    Carrier { name: "y", deduplicates: true, rank: Some(0), doubtful: false, cost: Micros(45_000) };
 
 fn new() -> Delivery {
     Delivery {
@@ -18,6 +18,7 @@ fn new() -> Delivery {
         stage: Stage::Pending(Pending::claimed_at(0, "letter".into(), 0)),
         tries: vec![],
         note: None,
+        set_aside: Micros(0),
     }
 }
 
