@@ -77,7 +77,12 @@ impl App {
         .with_exempt(config.exempt.clone());
         let (routes, prices) = (config.routes.clone(), prices(&config));
         let router = Router::new(Arc::clone(&providers), routes, clock.clone());
-        let router = Arc::new(router.with_prices(prices.clone()));
+        let router = router.with_prices(prices.clone());
+        let router = match config.adaptive {
+            Some(worth) => router.with_adaptive(worth),
+            None => router,
+        };
+        let router = Arc::new(router);
         let scopes = config.caps.scopes.clone();
         let caps = Caps::new(scopes, prices, Arc::clone(&store), clock.clone(), &keys);
         let caps = Arc::new(caps);
@@ -116,6 +121,7 @@ impl App {
             last_out.cancel();
         });
         // The dispatcher goes on until the last request is answered: it may accept a message.
+        tasks.spawn(self.dispatcher.clone().learn_what_is_entered(stop.clone()));
         tasks.spawn(self.caps.keep(doors_closed.clone()));
         tasks.spawn(self.dispatcher.clone().run(self.handoffs, doors_closed));
         tasks.spawn(self.dispatcher.pull_receipts(self.verifier, stop.clone()));

@@ -226,6 +226,12 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<()> {
         let whose = (&route.countries, &route.prefixes);
         println!("  route        {:?} {:?} through {}", whose.0, whose.1, names.join(", "));
     }
+    if let Some(worth) = config.adaptive {
+        println!(
+            "  choice       adaptive; an entered code is worth {worth} {}",
+            config.caps.currency
+        );
+    }
     for told in config.caps.words() {
         println!("  cap          {told}");
     }

@@ -20,6 +20,7 @@ use secrecy::SecretString;
 
 use crate::clock::{Millis, SECOND};
 use crate::domain::code::{Code, DIGITS};
+use crate::domain::money::Micros;
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
 use crate::http::Codes;
@@ -69,6 +70,9 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Whose messages go through whom; a number that none fits goes by the order of `providers`.
     pub routes: Vec<Route>,
+    /// What an entered code is worth, where the first provider of a route is chosen by the share of
+    /// codes that people enter.
+    pub adaptive: Option<Micros>,
     /// Who uses the native door.
     pub tenants: Vec<TenantConfig>,
 }
@@ -154,6 +158,7 @@ impl Config {
         let last_line = last_line(&typed.message, &policy, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let routes = routes::resolve(typed.routes, &providers, &phones, &mut check);
+        let adaptive = routes::adaptive(&typed.routing, &mut check);
         let caps = caps::resolve(typed.caps, &providers, &phones, &mut check);
         let (currency, known_for) = (caps.currency, caps.known_for);
         let policy = Policy { currency, known_for, ..policy };
@@ -179,6 +184,7 @@ impl Config {
             log_filter: typed.log.filter,
             providers,
             routes,
+            adaptive,
             tenants,
         })
     }

@@ -9,6 +9,7 @@
 
 mod bill;
 mod calls;
+mod entered;
 mod tend;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::verifier::caps::Caps;
 use crate::verifier::records::{self, PhoneName};
 use crate::verifier::{Handoff, Verifier};
 use bill::Before;
+use entered::Watched;
 use tend::{Phase, Tend};
 
 /// Calls to providers that may be under way at once; more wait their turn in the store.
@@ -63,6 +65,7 @@ pub struct Dispatcher {
     router: Arc<Router>,
     last_line: LastLine,
     caps: Option<Arc<Caps>>,
+    watched: Arc<Watched>,
     calls: Arc<Semaphore>,
     tracker: TaskTracker,
 }
@@ -73,8 +76,8 @@ impl Dispatcher {
         let (calls, tracker) = (Arc::new(Semaphore::new(CALLS_MAX)), TaskTracker::new());
         let last_line = LastLine::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
-        let caps = None;
-        Self { store, clock, keys, providers, router, last_line, caps, calls, tracker }
+        let (caps, watched) = (None, Arc::default());
+        Self { store, clock, keys, providers, router, last_line, caps, watched, calls, tracker }
     }
 
     /// The same with routes of its own.
@@ -288,6 +291,7 @@ impl Dispatcher {
             return Ok((Settled::TooLate, None));
         };
         self.bill(&delivery, before, country);
+        self.watch(id, &delivery, country);
         Ok((settled, Some(delivery)))
     }
 

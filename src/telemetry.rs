@@ -12,7 +12,7 @@ const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The counters, with what they count.
-const COUNTERS: [(&str, &str); 12] = [
+const COUNTERS: [(&str, &str); 13] = [
     ("countersign_requests_total", "HTTP requests, by route and status"),
     ("countersign_challenges_total", "Challenges minted (native) or pictures shown (seed's door)"),
     (
@@ -31,6 +31,10 @@ const COUNTERS: [(&str, &str); 12] = [
     (
         "countersign_spent_micros_total",
         "What messages cost, in millionths of caps.currency, by provider and country",
+    ),
+    (
+        "countersign_entered_total",
+        "Whether codes were entered within 90 s, by provider and country, where choice is adaptive",
     ),
     ("countersign_cap_passed_total", "How often 80, 100 and 120 % of a cap were passed, by window"),
     (

@@ -1,7 +1,8 @@
 //! The `[[routes]]` tables: whose messages go through whom.
 
-use super::typed::TypedRoute;
+use super::typed::{self, TypedRoute};
 use super::{Check, ProviderConfig};
+use crate::domain::money::Micros;
 use crate::domain::phone::{PhoneRules, Region};
 use crate::routing::Route;
 
@@ -47,6 +48,17 @@ pub(super) fn resolve(
         resolved.push(route);
     }
     resolved
+}
+
+/// What an entered code is worth, if the choice is adaptive.
+pub(super) fn adaptive(typed: &typed::Routing, check: &mut Check<'_>) -> Option<Micros> {
+    let worth = typed.worth.parse::<Micros>();
+    if let Err(error) = &worth {
+        check(false, format!("routing.worth: {error}"));
+    }
+    let some = !worth.as_ref().is_ok_and(Micros::is_nothing);
+    check(some, "routing.worth: above 0, or the cheapest provider would always win".to_owned());
+    worth.ok().filter(|_| typed.adaptive)
 }
 
 /// Whether a text is what numbers of some place begin with.

@@ -25,6 +25,7 @@ pub(super) struct Typed {
     pub(super) message: Message,
     pub(super) seed_api: SeedApi,
     pub(super) log: Log,
+    pub(super) routing: Routing,
     #[serde(default)]
     pub(super) providers: Vec<toml::Table>,
     #[serde(default)]
@@ -181,6 +182,13 @@ pub(super) struct SeedApi {
 pub(super) struct Log {
     pub(super) format: String,
     pub(super) filter: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Routing {
+    pub(super) adaptive: bool,
+    pub(super) worth: String,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! What is true, whatever carries it out: no async, no I/O; time and chance come in as arguments.
 
 pub mod altcha;
+pub mod beta;
 pub mod cap;
 pub mod challenge;
 pub mod code;

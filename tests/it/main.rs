@@ -15,6 +15,7 @@ mod kills;
 mod native_door;
 mod nodes;
 mod races;
+mod outage;
 mod promotions;
 mod receipts;
 mod recorder;
