@@ -22,7 +22,6 @@ pub struct Micros(pub u64);
 
 impl Micros {
     /// Whether it is nothing.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     pub fn is_nothing(&self) -> bool {
         self.0 == 0
     }
