@@ -184,8 +184,9 @@ mod tests {
             order
         };
         assert_eq!(order(5), order(5));
-        assert_eq!(scores.known(0, None, 0).words(true), "94 % entered of the last 130");
-        assert_eq!(scores.known(1, None, 0).words(false), "71 % of the last 130");
+        let known = Known { share: Some(0.941), of: 211.7 };
+        assert_eq!(known.words(true), "94 % entered of the last 212");
+        assert_eq!(known.words(false), "94 % of the last 212");
         assert_eq!(scores.known(2, None, 0).words(false), "nothing known yet");
     }
 }

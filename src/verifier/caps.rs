@@ -163,6 +163,11 @@ impl Caps {
         Self { meters: holding.map(meter).collect(), prices, store, clock }
     }
 
+    /// Whether there is any cap.
+    pub fn hold(&self) -> bool {
+        !self.meters.is_empty()
+    }
+
     fn by_country(&self) -> bool {
         self.meters.iter().any(|meter| meter.scope.country.is_some())
     }

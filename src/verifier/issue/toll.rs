@@ -23,14 +23,15 @@ pub(super) enum Stopped {
 impl Verifier {
     /// A ticket, with something there to take where that can be known beforehand.
     pub(super) async fn ticket(&self, what: &What, through: usize) -> Result<Ticket, StoreError> {
-        if let Some(caps) = &self.caps {
+        let caps = self.caps.as_ref().filter(|caps| caps.hold());
+        if let Some(caps) = caps {
             let phone = match what {
                 What::New { phone, .. } => Some((phone, through)),
                 What::Again => None,
             };
             caps.fill(phone).await?;
         }
-        Ok(Ticket::new(self.caps.clone()))
+        Ok(Ticket::new(caps.cloned()))
     }
 
     pub(super) async fn carry_out(
