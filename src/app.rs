@@ -24,11 +24,13 @@ use crate::providers::kind::Parts;
 use crate::providers::simulated::Simulator;
 use crate::providers::{Provider, Providers, transport};
 use crate::routing::Router;
+use crate::routing::prices::Prices;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Draft, Key, MARK, Store, transact_once};
 use crate::third_party::settings::Parts as ThirdPartyParts;
 use crate::third_party::{Member, ThirdParties};
+use crate::verifier::caps::Caps;
 use crate::verifier::{Handoff, Verifier};
 
 /// How long requests and calls under way may take to finish when the server stops.
@@ -45,6 +47,7 @@ pub struct App {
     dispatcher: Dispatcher,
     handoffs: mpsc::Receiver<Handoff>,
     verifier: Verifier,
+    caps: Arc<Caps>,
     keys: Keys,
     config: Config,
     metrics: PrometheusHandle,
@@ -75,20 +78,36 @@ impl App {
         )
         .with_exempt(config.exempt.clone())
         .with_audiences(config.audiences());
-        let routes = config.routes.clone();
-        let router = Arc::new(Router::new(Arc::clone(&providers), routes, clock.clone()));
+        let (routes, prices) = (config.routes.clone(), prices(&config));
+        let router = Router::new(Arc::clone(&providers), routes, clock.clone());
+        let router = router.with_prices(prices.clone());
+        let router = match config.adaptive {
+            Some(worth) => router.with_adaptive(worth),
+            None => router,
+        };
+        let router = Arc::new(router);
+        let scopes = config.caps.scopes.clone();
+        let caps = Caps::new(scopes, prices, Arc::clone(&store), clock.clone(), &keys);
+        let caps = Arc::new(caps);
         let third_parties = ThirdParties::new(third_parties(&config, verifier.clock())?);
-        let verifier = verifier.with_router(Arc::clone(&router)).with_third_parties(third_parties);
+        let verifier = verifier
+            .with_router(Arc::clone(&router))
+            .with_caps(Arc::clone(&caps))
+            .with_third_parties(third_parties);
         let dispatcher =
             Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
                 .with_last_line(config.last_line.clone())
-                .with_router(router);
+                .with_router(router)
+                .with_caps(Arc::clone(&caps));
+        for told in config.caps.words() {
+            tracing::info!(cap = told, "what may go out");
+        }
         let settings = settings(&config, simulator);
         let (verbs, metrics_handle) = (verifier.clone(), metrics.clone());
         let inner =
             http::Inner { verifier: verbs, store, providers, metrics: metrics_handle, settings };
         let doors = Doors::new(inner);
-        Ok(Self { listener, doors, dispatcher, handoffs, verifier, keys, config, metrics })
+        Ok(Self { listener, doors, dispatcher, handoffs, verifier, caps, keys, config, metrics })
     }
 
     /// Where it listens.
@@ -109,6 +128,8 @@ impl App {
             last_out.cancel();
         });
         // The dispatcher goes on until the last request is answered: it may accept a message.
+        tasks.spawn(self.dispatcher.clone().learn_what_is_entered(stop.clone()));
+        tasks.spawn(self.caps.keep(doors_closed.clone()));
         tasks.spawn(self.dispatcher.clone().run(self.handoffs, doors_closed));
         tasks.spawn(self.dispatcher.pull_receipts(self.verifier, stop.clone()));
         tasks.spawn(upkeep(self.keys, self.config, self.metrics, stop.clone()));
@@ -209,6 +230,10 @@ fn providers(
 pub fn third_parties(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Member>> {
     let parts = ThirdPartyParts { client: transport::client()?, clock: clock.clone() };
     Ok(config.third_parties.iter().map(|one| Member::new(one.clone(), &parts)).collect())
+}
+
+fn prices(config: &Config) -> Prices {
+    Prices::new(config.providers.iter().map(ProviderConfig::price).collect())
 }
 
 /// Whether others may reach this URL. Vendors refuse a message whose receipts would go to a

@@ -229,6 +229,15 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<()> {
     for third_party in &config.third_parties {
         println!("  third party  {third_party:?}");
     }
+    if let Some(worth) = config.adaptive {
+        println!(
+            "  choice       adaptive; an entered code is worth {worth} {}",
+            config.caps.currency
+        );
+    }
+    for told in config.caps.words() {
+        println!("  cap          {told}");
+    }
     for tenant in &config.tenants {
         let browsers = if tenant.publishable_key.is_some() { " and browsers" } else { "" };
         println!("  tenant       {} (servers{browsers})", tenant.tenant.id);

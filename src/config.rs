@@ -4,6 +4,7 @@
 //! variables on top of that. Every mistake is told with the key it was made at and what to write
 //! instead; all that can be found at once are found at once.
 
+mod caps;
 mod challenge;
 mod layers;
 mod providers;
@@ -19,6 +20,7 @@ use secrecy::SecretString;
 
 use crate::clock::{Millis, SECOND};
 use crate::domain::code::{Code, DIGITS};
+use crate::domain::money::Micros;
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
 use crate::http::auth::Tenant;
@@ -28,6 +30,7 @@ use crate::message::{self, LastLine};
 use crate::routing::Route;
 use crate::third_party::settings::Settings as ThirdPartySettings;
 
+pub use caps::CapsConfig;
 pub use layers::DEFAULTS;
 pub use providers::ProviderConfig;
 pub use store::StoreConfig;
@@ -52,6 +55,8 @@ pub struct Config {
     pub phones: PhoneRules,
     /// The numbers in force.
     pub policy: Policy,
+    /// What may go out in an hour and in a day.
+    pub caps: CapsConfig,
     /// Networks whose challenges are not counted.
     pub exempt: Vec<ipnet::IpNet>,
     /// The vendors whose own challenges are taken; challenges name them by their place.
@@ -68,6 +73,9 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Whose messages go through whom; a number that none fits goes by the order of `providers`.
     pub routes: Vec<Route>,
+    /// What an entered code is worth, where the first provider of a route is chosen by the share of
+    /// codes that people enter.
+    pub adaptive: Option<Micros>,
     /// Who uses the native door.
     pub tenants: Vec<TenantConfig>,
 }
@@ -167,6 +175,10 @@ impl Config {
         let last_line = last_line(&typed.message, &policy, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let routes = routes::resolve(typed.routes, &providers, &phones, &mut check);
+        let adaptive = routes::adaptive(&typed.routing, &mut check);
+        let caps = caps::resolve(typed.caps, &providers, &phones, &mut check);
+        let (currency, known_for) = (caps.currency, caps.known_for);
+        let policy = Policy { currency, known_for, ..policy };
         let tenants = tenants(typed.tenants, &third_parties, &mut check);
         let seed_tenant = typed.seed_api.tenant.clone();
         check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
@@ -181,6 +193,7 @@ impl Config {
             dev: typed.dev.enabled,
             phones,
             policy,
+            caps,
             exempt,
             third_parties,
             last_line,
@@ -193,6 +206,7 @@ impl Config {
             log_filter: typed.log.filter,
             providers,
             routes,
+            adaptive,
             tenants,
         })
     }

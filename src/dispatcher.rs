@@ -7,7 +7,9 @@
 //! A message that nobody waits for any more (its verification has ended, or a newer message took
 //! its place) is not called again; a call that is under way is not stopped.
 
+mod bill;
 mod calls;
+mod entered;
 mod lookups;
 mod tend;
 mod watch;
@@ -32,8 +34,11 @@ use crate::message::LastLine;
 use crate::providers::{Providers, Receipt};
 use crate::routing::{Line, Router};
 use crate::store::{Store, StoreError, transact, transact_once};
+use crate::verifier::caps::Caps;
 use crate::verifier::records::{self, PhoneName};
 use crate::verifier::{Handoff, Verifier};
+use bill::Before;
+use entered::Watched;
 use tend::{Phase, Tend};
 use watch::Watch;
 
@@ -68,6 +73,8 @@ pub struct Dispatcher {
     providers: Providers,
     router: Arc<Router>,
     last_line: LastLine,
+    caps: Option<Arc<Caps>>,
+    watched: Arc<Watched>,
     calls: Arc<Semaphore>,
     look_ups: Arc<Semaphore>,
     watch: Arc<Watch>,
@@ -82,13 +89,33 @@ impl Dispatcher {
         let (watch, tracker) = (Arc::default(), TaskTracker::new());
         let last_line = LastLine::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
-        Self { store, clock, keys, providers, router, last_line, calls, look_ups, watch, tracker }
+        let (caps, watched) = (None, Arc::default());
+        Self {
+            store,
+            clock,
+            keys,
+            providers,
+            router,
+            last_line,
+            caps,
+            watched,
+            calls,
+            look_ups,
+            watch,
+            tracker,
+        }
     }
 
     /// The same with routes of its own.
     #[must_use]
     pub fn with_router(self, router: Arc<Router>) -> Self {
         Self { router, ..self }
+    }
+
+    /// The same with caps, which learn what messages cost in the end.
+    #[must_use]
+    pub fn with_caps(self, caps: Arc<Caps>) -> Self {
+        Self { caps: Some(caps), ..self }
     }
 
     /// The same with something in the last line of texts.
@@ -193,19 +220,21 @@ impl Dispatcher {
     async fn claim(&self, id: DeliveryId) -> Result<Claimed, StoreError> {
         let (now, this) = (self.clock.now(), self.clone());
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
-            let owed = delivery.is_owed();
-            let line = this.line_of(id, delivery);
+            let (line, before) = (this.line_of(id, delivery), Before::of(delivery));
             let mut claimed = delivery.claim(&this.router.carriers(&line), now);
             if let (Claimed::Yours(_), Some(why)) = (&claimed, unwanted) {
                 delivery.stop(why, now);
                 claimed = Claimed::Ended;
             }
             let changed = claimed != Claimed::NotDue;
-            ((claimed, owed && !delivery.is_owed()), changed)
+            ((claimed, before, line.country), changed)
         };
         let tended = transact(&self.store, Tend { id, act }, Phase::Delivery).await?;
-        let Some(((claimed, ended), delivery)) = tended else { return Ok(Claimed::Ended) };
-        if ended {
+        let Some(((claimed, before, country), delivery)) = tended else {
+            return Ok(Claimed::Ended);
+        };
+        self.bill(&delivery, before, country);
+        if before.ended_in(&delivery) {
             self.ended(id, &delivery).await;
         }
         Ok(claimed)
@@ -217,15 +246,19 @@ impl Dispatcher {
         let (now, number) = (self.clock.now(), claim.number);
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
             let ours = delivery.is_claimed_under(number);
-            let stopped = unwanted.filter(|_| ours).map(|why| delivery.stop(why, now)).is_some();
-            ((ours, stopped), stopped)
+            let before = Before::of(delivery);
+            let stopped = unwanted.filter(|_| ours).map(|why| delivery.stop(why, now));
+            let stopped = stopped.map(|_| before);
+            ((ours, stopped), stopped.is_some())
         };
         match transact(&self.store, Tend { id, act }, Phase::Delivery).await {
-            Ok(Some(((_, true), delivery))) => {
+            Ok(Some(((_, Some(before)), delivery))) => {
+                // Its letter is gone, and so is its country: only the server's cap gets it back.
+                self.bill(&delivery, before, None);
                 self.ended(id, &delivery).await;
                 false
             }
-            Ok(Some(((ours, false), _))) => ours,
+            Ok(Some(((ours, None), _))) => ours,
             Ok(None) => false,
             Err(error) => {
                 // It stays claimed: whoever finds it after its lease looks again.
@@ -274,7 +307,9 @@ impl Dispatcher {
         let done = outcome.class.action() == Action::Done;
         let jitter = if done { 0 } else { OsChance.below(u64::MAX) };
         let first = if done { Phase::Act(None) } else { Phase::Delivery };
+        let country = line.country;
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
+            let before = Before::of(delivery);
             let mut settled =
                 delivery.settle(number, &outcome, &router.carriers(&line), now, jitter);
             if let (Settled::GoOn(_) | Settled::Waits, Some(why)) = (&settled, unwanted) {
@@ -284,10 +319,15 @@ impl Dispatcher {
             if let Some(kept) = kept.as_ref().filter(|_| changed) {
                 delivery.ask_later(kept.clone());
             }
-            (settled, changed)
+            ((settled, before), changed)
         };
         let tended = transact(&self.store, Tend { id, act }, first).await?;
-        Ok(tended.map_or((Settled::TooLate, None), |(settled, delivery)| (settled, Some(delivery))))
+        let Some(((settled, before), delivery)) = tended else {
+            return Ok((Settled::TooLate, None));
+        };
+        self.bill(&delivery, before, country);
+        self.watch(id, &delivery, country);
+        Ok((settled, Some(delivery)))
     }
 
     async fn give_gap_back(&self, delivery: &Delivery) {

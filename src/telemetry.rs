@@ -12,7 +12,7 @@ const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The counters, with what they count.
-const COUNTERS: [(&str, &str); 13] = [
+const COUNTERS: [(&str, &str); 16] = [
     ("countersign_requests_total", "HTTP requests, by route and status"),
     ("countersign_challenges_total", "Challenges minted (native) or pictures shown (seed's door)"),
     ("countersign_clips_total", "Audio clips of challenges, by language and what came of it"),
@@ -39,6 +39,15 @@ const COUNTERS: [(&str, &str); 13] = [
         "How often a provider was left out, by provider, country and why",
     ),
     ("countersign_deliveries_total", "Settled deliveries, by provider and outcome"),
+    (
+        "countersign_spent_micros_total",
+        "What messages cost, in millionths of caps.currency, by provider and country",
+    ),
+    (
+        "countersign_entered_total",
+        "Whether codes were entered within 90 s, by provider and country, where choice is adaptive",
+    ),
+    ("countersign_cap_passed_total", "How often 80, 100 and 120 % of a cap were passed, by window"),
     (
         "countersign_receipts_total",
         "Receipts pushed by providers: taken, ignored, or not signed by them",
@@ -93,6 +102,10 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
         describe_gauge!(name, help);
     }
     describe_gauge!("countersign_breaker_open", "1 while a provider is left out for a country");
+    describe_gauge!(
+        "countersign_cap_used",
+        "What is spent or leased of a cap, by window: 1 is all"
+    );
     describe_gauge!("countersign_queue_due", "Deliveries that were due at the last look");
     Ok(handle)
 }

@@ -59,6 +59,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     } else {
         key_file(config, &clock, &mut report)
     };
+    caps(config);
     let verifier = opened.zip(keys).map(|(store, keys)| verifier(config, store, keys));
     for configured in &config.providers {
         caution(configured);
@@ -187,6 +188,17 @@ fn key_file(config: &Config, clock: &Clock, report: &mut Report) -> Option<Keys>
         Report::warn("keys", &format!("{told}; 0600 is enough: chmod 600 {}", path.display()));
     }
     Some(Keys::new(ring))
+}
+
+fn caps(config: &Config) {
+    for told in config.caps.words() {
+        Report::good("cap", &told);
+    }
+    let unpriced = config.providers.iter().filter(|it| it.is_paid() && !it.is_priced());
+    for provider in unpriced {
+        let told = "it has no `price`: what it costs is not known, and money cannot be capped";
+        Report::warn(&format!("provider {}", provider.name()), told);
+    }
 }
 
 fn caution(configured: &ProviderConfig) {

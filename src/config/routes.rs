@@ -1,7 +1,8 @@
 //! The `[[routes]]` tables: whose messages go through whom.
 
-use super::typed::TypedRoute;
+use super::typed::{self, TypedRoute};
 use super::{Check, ProviderConfig};
+use crate::domain::money::Micros;
 use crate::domain::phone::{PhoneRules, Region};
 use crate::routing::Route;
 
@@ -30,10 +31,7 @@ pub(super) fn resolve(
             }
         }
         for prefix in &typed.prefixes {
-            let digits = prefix.strip_prefix('+').filter(|digits| !digits.starts_with('0'));
-            let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-            let sound = PREFIX.contains(&prefix.len()) && digits.is_some_and(plain);
-            check(sound, format!("{at}.prefixes: \"{prefix}\" is not like \"+86138\""));
+            check(is_prefix(prefix), format!("{at}.prefixes: \"{prefix}\" is not like \"+86138\""));
         }
         let places = places(&typed.providers, providers, &at, check);
         let weighted = typed.weights.is_empty() || typed.weights.len() == typed.providers.len();
@@ -50,6 +48,24 @@ pub(super) fn resolve(
         resolved.push(route);
     }
     resolved
+}
+
+/// What an entered code is worth, if the choice is adaptive.
+pub(super) fn adaptive(typed: &typed::Routing, check: &mut Check<'_>) -> Option<Micros> {
+    let worth = typed.worth.parse::<Micros>();
+    if let Err(error) = &worth {
+        check(false, format!("routing.worth: {error}"));
+    }
+    let some = !worth.as_ref().is_ok_and(Micros::is_nothing);
+    check(some, "routing.worth: above 0, or the cheapest provider would always win".to_owned());
+    worth.ok().filter(|_| typed.adaptive)
+}
+
+/// Whether a text is what numbers of some place begin with.
+pub(super) fn is_prefix(text: &str) -> bool {
+    let digits = text.strip_prefix('+').filter(|digits| !digits.starts_with('0'));
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    PREFIX.contains(&text.len()) && digits.is_some_and(plain)
 }
 
 fn places(

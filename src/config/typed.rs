@@ -1,5 +1,7 @@
 //! The configuration as it is typed: every name here is a name in the file.
 
+use std::collections::BTreeMap;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -18,10 +20,12 @@ pub(super) struct Typed {
     pub(super) phone: Phone,
     pub(super) code: Code,
     pub(super) limits: Limits,
+    pub(super) caps: Caps,
     pub(super) challenge: Challenge,
     pub(super) message: Message,
     pub(super) seed_api: SeedApi,
     pub(super) log: Log,
+    pub(super) routing: Routing,
     #[serde(default)]
     pub(super) providers: Vec<toml::Table>,
     #[serde(default)]
@@ -97,6 +101,57 @@ pub(super) struct Limits {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Caps {
+    pub(super) currency: String,
+    pub(super) known_days: u32,
+    pub(super) messages_per_hour: Option<Count>,
+    pub(super) messages_per_day: Option<Count>,
+    pub(super) money_per_hour: Option<Amount>,
+    pub(super) money_per_day: Option<Amount>,
+    #[serde(default)]
+    pub(super) countries: BTreeMap<String, CountryCaps>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CountryCaps {
+    pub(super) messages_per_hour: Option<Count>,
+    pub(super) messages_per_day: Option<Count>,
+    pub(super) money_per_hour: Option<Amount>,
+    pub(super) money_per_day: Option<Amount>,
+}
+
+impl CountryCaps {
+    /// Whether anything is said, if only that there is none.
+    pub(super) fn says_anything(&self) -> bool {
+        self.messages_per_hour.is_some()
+            || self.messages_per_day.is_some()
+            || self.money_per_hour.is_some()
+            || self.money_per_day.is_some()
+    }
+}
+
+/// A number of messages: as a number, or as a text, which "none" is and the environment's are.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "no number, expected a number of messages, or \"none\"")]
+pub(super) enum Count {
+    Number(u64),
+    Text(String),
+}
+
+/// An amount of money. What is a float by now was rounded, so it is refused, with advice.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "no amount, expected an amount in quotes, such as \"0.045\", or \"none\""
+)]
+pub(super) enum Amount {
+    Whole(u32),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Challenge {
     pub(super) work_cost: u32,
     pub(super) work_tries: u32,
@@ -132,6 +187,13 @@ pub(super) struct SeedApi {
 pub(super) struct Log {
     pub(super) format: String,
     pub(super) filter: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Routing {
+    pub(super) adaptive: bool,
+    pub(super) worth: String,
 }
 
 #[derive(Deserialize)]

@@ -65,10 +65,14 @@ impl Dispatcher {
     }
 
     fn line(&self, message: Option<&Message>, used: &[String]) -> Line {
-        match message {
-            Some(message) => self.router.line(&message.phone, used, &mut OsChance),
-            None => Line { order: (0..self.providers.len()).collect(), country: None, note: None },
-        }
+        let Some(message) = message else {
+            let (order, costs) = ((0..self.providers.len()).collect(), Vec::new());
+            return Line { order, country: None, note: None, costs };
+        };
+        let mut line = self.router.line(&message.phone, used, &mut OsChance);
+        let segments = || message::segments(&message.text);
+        self.router.prices().in_segments(&mut line.costs, segments);
+        line
     }
 
     /// The line of a delivery as it lies in the store.

@@ -7,13 +7,16 @@
 //! Once settled, the sealed letter (number and code) is gone.
 
 mod after;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::after::{Ask, Asked};
+pub use self::words::{Carrier, Claim, Claimed, Settled};
 
 use crate::clock::Millis;
 use crate::domain::id::VerificationId;
+use crate::domain::money::Micros;
 use crate::domain::outcome::{Action, Class, Outcome};
 use crate::domain::policy::{
     BACKOFF, CALL_MAX, LEASE, TIMELINE_KEPT, TRIES_IN_A_ROW, UNATTENDED, UNKNOWN_MAX,
@@ -44,6 +47,9 @@ pub struct Delivery {
     /// Why it did not begin with the usual provider, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What was set aside for it under the caps, when it was accepted.
+    #[serde(default, skip_serializing_if = "Micros::is_nothing")]
+    pub set_aside: Micros,
 }
 
 /// Where a delivery stands, and what may be used there.
@@ -129,65 +135,9 @@ pub struct Try {
     /// More about it in our own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// What a claimer has in hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Its number.
-    pub number: u32,
-    /// Which provider is to be called, as a place in the configured order.
-    pub turn: usize,
-    /// Number and code, sealed.
-    pub letter: String,
-    /// No call is begun at or after this instant: by then the lease could end under it.
-    pub call_before: Millis,
-    /// Whether this provider was asked about it before.
-    pub again: bool,
-    /// Who may have sent it, by name, and nobody was there to find out: to be asked first.
-    pub maybe_sent_by: Option<String>,
-}
-
-/// What came of claiming.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claimed {
-    /// Go on and call.
-    Yours(Claim),
-    /// It was sent: go on and ask what became of it.
-    Ask(Asked),
-    /// Not due: somebody has it, or it waits.
-    NotDue,
-    /// Ended, by this claim or before.
-    Ended,
-}
-
-/// What came of settling.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It goes on at once, under a new claim.
-    GoOn(Claim),
-    /// It goes on when it is due again.
-    Waits,
-    /// It has ended.
-    Ended {
-        /// Whether certainly no message was sent, so that the phone's gap can be given back.
-        surely_not_sent: bool,
-    },
-    /// The claim was not the newest any more: nothing was changed.
-    TooLate,
-}
-
-/// A provider as a delivery sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Carrier<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Whether it sends a message once however often it is asked.
-    pub deduplicates: bool,
-    /// When its turn comes on this delivery's route; `None` if it is not on it.
-    pub rank: Option<usize>,
-    /// Whether it is rather dead than slow, so that its silence is hardly worth waiting for.
-    pub doubtful: bool,
+    /// What it costs: a call that was taken costs, and one that may have been.
+    #[serde(default, skip_serializing_if = "Micros::is_nothing")]
+    pub cost: Micros,
 }
 
 impl Pending {
@@ -307,8 +257,8 @@ impl Delivery {
                 return Claimed::Ended;
             };
             let (class, code) = (Class::UnknownOutcome, "not-settled".to_owned());
-            let provider = carrier.name.to_owned();
-            self.tries.push(Try { provider, at: now, class, code, note: None });
+            let (provider, cost) = (carrier.name.to_owned(), cost(&self.tries, *carrier, class));
+            self.tries.push(Try { provider, at: now, class, code, note: None, cost });
             pending.maybe_sent(*carrier);
             if !pending.may_call(*carrier) && pending.next_turn(carriers).is_none() {
                 self.stage = Stage::Failed { class, at: now };
@@ -349,7 +299,8 @@ impl Delivery {
         // What was not even tried is told once.
         let told = |tried: &Try| tried.provider == provider && tried.code == code;
         if note.is_none() || !self.tries.iter().any(told) {
-            self.tries.push(Try { provider: provider.clone(), at: now, class, code, note });
+            let (provider, cost) = (provider.clone(), cost(&self.tries, carrier, class));
+            self.tries.push(Try { provider, at: now, class, code, note, cost });
         }
         pending.claimed = false;
         let action = class.action();
@@ -435,6 +386,11 @@ impl Delivery {
         !self.tries.iter().any(|tried| maybe.contains(&tried.class))
     }
 
+    /// What its calls cost so far.
+    pub fn cost(&self) -> Micros {
+        self.tries.iter().map(|tried| tried.cost).sum()
+    }
+
     /// The word for its stage in timelines and metrics.
     pub fn status(&self) -> &'static str {
         match &self.stage {
@@ -474,6 +430,15 @@ fn later(
         Some(forward) => (true, if forward { 0 } else { pause }),
         None => (false, 0),
     }
+}
+
+/// What a call with this outcome costs. Who sends a message once however often it is asked bills
+/// it once, too.
+fn cost(tries: &[Try], carrier: Carrier<'_>, class: Class) -> Micros {
+    let sent = matches!(class, Class::Accepted | Class::UnknownOutcome);
+    let billed = |tried: &Try| tried.provider == carrier.name && !tried.cost.is_nothing();
+    let again = carrier.deduplicates && tries.iter().any(billed);
+    if sent && !again { carrier.cost } else { Micros::default() }
 }
 
 /// Whether a provider was called before; what has a note was not even tried.

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use crate::clock::{DAY, HOUR, MINUTE, Millis, SECOND};
 use crate::domain::limit::Rule;
+use crate::domain::money::Currency;
 use crate::domain::risk::Counts;
 
 /// The shortest and the longest life of a code, in seconds (NIST SP 800-63B: at most 10 minutes).
@@ -97,6 +98,10 @@ pub struct Policy {
     pub address_per_hour: u32,
     /// Challenges.
     pub challenges: Challenges,
+    /// The currency of prices and caps.
+    pub currency: Currency,
+    /// How long a phone is known after its last right code: nothing where no cap needs it.
+    pub known_for: Millis,
 }
 
 /// What challenges ask for, and where they end.
@@ -155,6 +160,8 @@ impl Default for Policy {
             phone_per_day: 10,
             address_per_hour: 30,
             challenges: Challenges::default(),
+            currency: Currency::default(),
+            known_for: 0,
         }
     }
 }

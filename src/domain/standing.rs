@@ -22,6 +22,9 @@ pub struct Standing {
     #[serde(default)]
     after_lock: Window,
     last_failure_at: Option<Millis>,
+    /// When the last right code came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approved_at: Option<Millis>,
 }
 
 impl Standing {
@@ -43,8 +46,14 @@ impl Standing {
     }
 
     /// Forgets the failures: the guess was right.
-    pub fn succeed(&mut self) {
-        *self = Self { newest: self.newest, ..Self::default() };
+    pub fn succeed(&mut self, now: Millis) {
+        let approved_at = Some(now);
+        *self = Self { newest: self.newest, approved_at, ..Self::default() };
+    }
+
+    /// Whether the phone is known: a right code came within so long.
+    pub fn is_known(&self, known_for: Millis, now: Millis) -> bool {
+        self.approved_at.is_some_and(|at| at + known_for > now)
     }
 
     /// Failures in a row.
@@ -52,9 +61,12 @@ impl Standing {
         self.failures
     }
 
-    /// Until when this record must be kept, if its newest verification matters until `until`.
-    pub fn kept_until(&self, until: Millis) -> Millis {
-        self.last_failure_at.map_or(until, |at| until.max(at + FAILURES_KEPT))
+    /// Until when this record must be kept, if its newest verification matters until `until`, and
+    /// a phone is known for so long.
+    pub fn kept_until(&self, until: Millis, known_for: Millis) -> Millis {
+        let failures = self.last_failure_at.map_or(until, |at| at + FAILURES_KEPT);
+        let known = self.approved_at.map_or(until, |at| at + known_for);
+        until.max(failures).max(known)
     }
 }
 
@@ -77,8 +89,22 @@ mod tests {
             standing.count_failure(DAY);
         }
         assert_eq!(standing.free_at(DAY), Some(2 * DAY));
-        standing.succeed();
+        standing.succeed(DAY);
         assert_eq!((standing.free_at(DAY), standing.failures()), (None, 0));
+    }
+
+    #[test]
+    fn a_phone_is_known_for_so_long_after_a_right_code() {
+        let (mut standing, known_for) = (Standing::default(), 180 * DAY);
+        assert!(!standing.is_known(known_for, 0));
+        standing.succeed(7);
+        standing.count_failure(8);
+        assert!(standing.is_known(known_for, 7 + known_for - 1));
+        assert!(!standing.is_known(known_for, 7 + known_for));
+        assert!(!standing.is_known(0, 7), "where no cap needs it");
+        standing.succeed(9);
+        assert_eq!(standing.kept_until(DAY, known_for), 9 + known_for);
+        assert_eq!(standing.kept_until(DAY, 0), DAY, "where no cap needs it");
     }
 
     #[test]
@@ -105,8 +131,8 @@ mod tests {
     #[test]
     fn failures_are_kept_for_longer_than_a_year() {
         let mut standing = Standing::default();
-        assert_eq!(standing.kept_until(5), 5);
+        assert_eq!(standing.kept_until(5, 0), 5);
         standing.count_failure(1000);
-        assert!(standing.kept_until(5) > 365 * DAY);
+        assert!(standing.kept_until(5, 0) > 365 * DAY);
     }
 }

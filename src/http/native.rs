@@ -18,6 +18,7 @@ use super::{Doors, body};
 use crate::clock::Clock;
 use crate::domain::code::Code;
 use crate::domain::id::VerificationId;
+use crate::domain::money::{Currency, Micros};
 use crate::domain::phone::{Phone, PhoneError};
 use crate::message;
 use crate::signer::{self, JwkSet};
@@ -45,6 +46,8 @@ pub(super) struct ProblemBody {
     purposes: Option<Vec<String>>,
     /// The kind of challenge that is wanted, where the ladder asks for one.
     kind: Option<String>,
+    /// Which cap is spent: `server` or `country`.
+    cap: Option<String>,
 }
 
 /// A verification.
@@ -117,6 +120,25 @@ pub(super) struct Timeline {
     verification: Verification,
     /// Oldest first.
     events: Vec<TimelineEvent>,
+    /// What its messages cost together, where prices are configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<Cost>,
+}
+
+/// An amount of money.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Cost {
+    /// The amount as a decimal number, such as `0.045`.
+    amount: String,
+    /// The currency, by its three letters.
+    currency: String,
+}
+
+impl Cost {
+    fn new(amount: Micros, currency: Currency) -> Option<Self> {
+        let shown = || Self { amount: amount.to_string(), currency: currency.to_string() };
+        (!amount.is_nothing()).then(shown)
+    }
 }
 
 /// One thing that happened.
@@ -141,10 +163,13 @@ pub(super) struct TimelineEvent {
     /// Which message it concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<String>,
+    /// What a call costs that a provider took, or may have taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<Cost>,
 }
 
 impl TimelineEvent {
-    fn new(event: Event, clock: &Clock) -> Self {
+    fn new(event: Event, currency: Currency, clock: &Clock) -> Self {
         Self {
             at: clock.shown(event.at).to_string(),
             event: event.event,
@@ -153,6 +178,7 @@ impl TimelineEvent {
             code: event.code,
             note: event.note,
             delivery: event.delivery.map(|id| id.to_string()),
+            cost: Cost::new(event.cost, currency),
         }
     }
 }
@@ -281,9 +307,11 @@ pub(super) async fn timeline(
     let caller = caller.secret()?;
     let look = doors.verifier.timeline(&caller.tenant.id, id).await?;
     let look = look.ok_or_else(|| Problem::of(Kind::VerificationNotFound))?;
-    let clock = doors.verifier.clock();
-    let events = look.events.into_iter().map(|event| TimelineEvent::new(event, clock)).collect();
-    Ok(Json(Timeline { verification: Verification::new(look.view, clock), events }))
+    let (clock, currency) = (doors.verifier.clock(), doors.verifier.policy().currency);
+    let cost = Cost::new(look.events.iter().map(|event| event.cost).sum(), currency);
+    let events = look.events.into_iter();
+    let events = events.map(|event| TimelineEvent::new(event, currency, clock)).collect();
+    Ok(Json(Timeline { verification: Verification::new(look.view, clock), events, cost }))
 }
 
 /// The keys that tokens are checked with.

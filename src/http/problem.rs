@@ -35,6 +35,8 @@ pub enum Kind {
     ThirdPartyDown,
     /// A limit.
     Throttled,
+    /// A cap of the server or of a country.
+    Capped,
     /// Too many wrong codes.
     Locked,
     /// No such verification, or it has ended.
@@ -69,7 +71,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidRequest,
         Self::InvalidPhone,
         Self::CountryNotAllowed,
@@ -79,6 +81,7 @@ impl Kind {
         Self::ChallengeExpired,
         Self::ThirdPartyDown,
         Self::Throttled,
+        Self::Capped,
         Self::Locked,
         Self::VerificationNotFound,
         Self::WrongCode,
@@ -161,6 +164,15 @@ impl Kind {
                 "Wait until `retry_at` (also in `Retry-After`, in seconds). `limit` says which \
                  limit it is: the phone's, the address's, that of challenges from there, or \
                  that of listening to them (`audio`).",
+            ),
+            Self::Capped => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "capped",
+                "No more messages go out for now",
+                "A cap of the operator is spent: `cap` says whether it is the whole server's or \
+                 that of the number's country. Nothing was sent, and only the challenge is spent. \
+                 Try again at `retry_at` (also in `Retry-After`), or let the person in another \
+                 way. Numbers that were verified before get messages for longer.",
             ),
             Self::Locked => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -347,6 +359,9 @@ impl Problem {
                               this `kind` with POST /v1/challenges; it is taken in its place.";
                 let problem = Self::of(Kind::ChallengeRequired).detail(detail);
                 problem.with("kind", json!(kind.as_str()))
+            }
+            Refusal::Capped { retry_at, cap } => {
+                Self::of(Kind::Capped).retry(*retry_at, clock).with("cap", json!(cap))
             }
             Refusal::Locked { retry_at } => Self::of(Kind::Locked).retry(*retry_at, clock),
             Refusal::NotFound => Self::of(Kind::VerificationNotFound),

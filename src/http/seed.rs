@@ -215,7 +215,9 @@ async fn send_checked(
         Ok(_) => Ok(()),
         Err(Refusal::ChallengeWrong) => Err(Said::ImageWrong),
         Err(Refusal::ChallengeExpired) => Err(Said::ImageExpired),
-        Err(Refusal::Throttled { .. } | Refusal::Locked { .. }) => Err(Said::Throttled),
+        Err(Refusal::Throttled { .. } | Refusal::Capped { .. } | Refusal::Locked { .. }) => {
+            Err(Said::Throttled)
+        }
         Err(Refusal::NotFound | Refusal::KeyReused | Refusal::KeyInFlight) => Err(Said::Broken),
         // This door's pictures are judged here.
         Err(Refusal::ThirdPartyDown { .. }) => Err(Said::Broken),

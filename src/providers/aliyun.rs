@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::codes::Entry;
-use super::kind::{self, Given, Kind, Maker, Misfit, Param};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit, Param};
 use super::signing::{self, Canonical};
 use super::wire::{self, carriers_code, code_word, text_of, unknown, word};
 use super::{
@@ -44,8 +44,14 @@ const REPLY: &str = r#"{"code":0,"msg":"OK"}"#;
 pub const BASE_URL: &str = "https://dysmsapi.aliyuncs.com";
 
 /// The kind, for the table.
-pub const KIND: Kind =
-    Kind { name: "aliyun", secrets: &["access_key_secret"], read, caution: |_| None, explain };
+pub const KIND: Kind = Kind {
+    name: "aliyun",
+    bills: Bills::Message,
+    secrets: &["access_key_secret"],
+    read,
+    caution: |_| None,
+    explain,
+};
 
 fn read(given: Given) -> Result<Maker, Misfit> {
     let settings: Settings = given.settings()?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::codes::{self, Entry, one, plain};
-use super::kind::{self, Given, Kind, Maker, Misfit};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit};
 use super::signing::{self, Canonical};
 use super::wire::{self, code_word, element, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
@@ -30,8 +30,14 @@ const JSON: &str = "application/x-amz-json-1.0";
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
 /// The kind, for the table.
-pub const KIND: Kind =
-    Kind { name: "aws", secrets: &["secret_access_key"], read, caution: |_| None, explain };
+pub const KIND: Kind = Kind {
+    name: "aws",
+    bills: Bills::Segment,
+    secrets: &["secret_access_key"],
+    read,
+    caution: |_| None,
+    explain,
+};
 
 fn read(given: Given) -> Result<Maker, Misfit> {
     let settings: Settings = given.settings()?;

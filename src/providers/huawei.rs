@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::codes::Entry;
-use super::kind::{self, Given, Kind, Maker, Misfit, Param};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit, Param};
 use super::signing::{self, Canonical};
 use super::wire::{self, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
@@ -49,8 +49,14 @@ const UNDECIDED: [&str; 2] = ["ACCEPTD", "UNKNOWN"];
 pub const BASE_URL: &str = "https://smsapi.cn-north-4.myhuaweicloud.com";
 
 /// The kind, for the table.
-pub const KIND: Kind =
-    Kind { name: "huawei", secrets: &["app_secret"], read, caution: |_| None, explain };
+pub const KIND: Kind = Kind {
+    name: "huawei",
+    bills: Bills::Message,
+    secrets: &["app_secret"],
+    read,
+    caution: |_| None,
+    explain,
+};
 
 fn read(given: Given) -> Result<Maker, Misfit> {
     let settings: Settings = given.settings()?;

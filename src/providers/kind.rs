@@ -39,6 +39,8 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
 pub struct Kind {
     /// What `kind` says in the configuration.
     pub name: &'static str,
+    /// What its vendor bills.
+    pub bills: Bills,
     /// The settings that may be given as `…_file`.
     pub secrets: &'static [&'static str],
     /// Reads and checks the settings.
@@ -47,6 +49,17 @@ pub struct Kind {
     pub caution: fn(&toml::Table) -> Option<&'static str>,
     /// What a vendor's code means and what to do, in words, where the class alone does not tell.
     pub explain: fn(&str) -> Option<String>,
+}
+
+/// What a vendor bills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bills {
+    /// Nothing: nobody gets a message.
+    Nothing,
+    /// Each message: its text is the vendor's template, whose length the vendor knows.
+    Message,
+    /// Each segment of the text that it is given.
+    Segment,
 }
 
 impl fmt::Debug for Kind {

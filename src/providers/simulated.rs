@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Given, Kind, Maker, Misfit};
+use super::kind::{Bills, Given, Kind, Maker, Misfit};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts};
 use crate::clock::{Clock, Millis};
 
@@ -19,6 +19,7 @@ pub const LATENCY_MAX_MS: u64 = 60_000;
 /// The kind, for the table.
 pub const KIND: Kind = Kind {
     name: "simulated",
+    bills: Bills::Nothing,
     secrets: &[],
     read,
     caution: |_| Some("simulated: nobody gets a message"),

@@ -36,7 +36,7 @@ use self::receipts::Memory;
 use self::session::{Gate, Keeper, Request, Submission};
 pub use self::text::Alphabet;
 use super::codes::Entry;
-use super::kind::{self, Given, Kind, Maker, Misfit, Unfit};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit, Unfit};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport, wire};
 use crate::chance::{Chance, OsChance};
 
@@ -55,7 +55,8 @@ const TLS_PORT: u16 = 3550;
 const BIND_TRANSMITTER: u32 = 0x02;
 
 /// The kind, for the table.
-pub const KIND: Kind = Kind { name: "smpp", secrets: &["password"], read, caution, explain };
+pub const KIND: Kind =
+    Kind { name: "smpp", bills: Bills::Segment, secrets: &["password"], read, caution, explain };
 
 fn read(given: Given) -> Result<Maker, Misfit> {
     let mut settings: Settings = given.settings()?;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::codes::Entry;
-use super::kind::{self, Given, Kind, Maker, Misfit, Param};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit, Param};
 use super::signing::Tc3;
 use super::wire::{self, carriers_code, code_word, text_of, unknown, word};
 use super::{
@@ -49,8 +49,14 @@ const REPLY: &str = r#"{"result":0,"errmsg":"OK"}"#;
 pub const BASE_URL: &str = "https://sms.tencentcloudapi.com";
 
 /// The kind, for the table.
-pub const KIND: Kind =
-    Kind { name: "tencent", secrets: &["secret_key"], read, caution: |_| None, explain };
+pub const KIND: Kind = Kind {
+    name: "tencent",
+    bills: Bills::Message,
+    secrets: &["secret_key"],
+    read,
+    caution: |_| None,
+    explain,
+};
 
 fn read(given: Given) -> Result<Maker, Misfit> {
     let digits = given.code_digits;

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::codes::Entry;
-use super::kind::{self, Given, Kind, Maker, Misfit};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit};
 use super::signing;
 use super::wire::{self, text_of, unknown, word};
 use super::{
@@ -44,6 +44,7 @@ const CLOCKS_DIFFER: Millis = 5 * MINUTE;
 /// The kind, for the table.
 pub const KIND: Kind = Kind {
     name: "twilio",
+    bills: Bills::Segment,
     secrets: &["auth_token", "api_key_secret", "shared_key"],
     read,
     caution: |_| None,

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::codes::{self, Entry, one};
-use super::kind::{self, Given, Kind, Maker, Misfit};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit};
 use super::wire::{self, text_of, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, signing, transport};
 use crate::domain::outcome::Class::{
@@ -35,6 +35,7 @@ const SUCCESS: &str = "0";
 /// The kind, for the table.
 pub const KIND: Kind = Kind {
     name: "vonage",
+    bills: Bills::Segment,
     secrets: &["api_secret", "signature_secret"],
     read,
     caution: |_| None,

@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::kind::{self, Given, Kind, Maker, Misfit};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit};
 use super::wire::{self, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport};
 use crate::clock::{Clock, MINUTE, Millis, SECOND};
@@ -32,6 +32,7 @@ const PREFIX: &str = "whsec_";
 /// The kind, for the table.
 pub const KIND: Kind = Kind {
     name: "webhook",
+    bills: Bills::Segment,
     secrets: &["signing_secret", "authorization"],
     read,
     caution: |_| None,

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::codes::Entry;
-use super::kind::{self, Given, Kind, Maker, Misfit, Param};
+use super::kind::{self, Bills, Given, Kind, Maker, Misfit, Param};
 use super::wire::{element, text_of, unknown, word};
 use super::{Class, Message, Outcome, Provider, Pushed, Receipt, Receipts, transport, wire};
 use crate::clock::{Clock, Millis};
@@ -45,8 +45,14 @@ const TEST_TEMPLATE: &str = "1";
 pub const BASE_URL: &str = "https://app.cloopen.com:8883";
 
 /// The kind, for the table.
-pub const KIND: Kind =
-    Kind { name: "yuntongxun", secrets: &["auth_token"], read, caution, explain };
+pub const KIND: Kind = Kind {
+    name: "yuntongxun",
+    bills: Bills::Message,
+    secrets: &["auth_token"],
+    read,
+    caution,
+    explain,
+};
 
 fn read(given: Given) -> Result<Maker, Misfit> {
     let digits = given.code_digits;

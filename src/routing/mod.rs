@@ -6,7 +6,9 @@
 //! asked; the others follow if it fails. A resend begins with a provider that its verification has
 //! not used. Outcomes decide what comes next, as ever: a route only says in which order.
 
+pub mod adaptive;
 pub mod breaker;
+pub mod prices;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +16,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::domain::delivery::Carrier;
+use crate::domain::money::Micros;
 use crate::domain::outcome::{Class, Outcome};
 use crate::domain::phone::{Phone, Region};
 use crate::providers::{Provider, Providers};
+use adaptive::Scores;
 use breaker::{Breaker, Change, Why};
+use prices::Prices;
 
 /// The code of a call that was not made, since its provider is left out.
 pub const LEFT_OUT: &str = "left-out";
@@ -81,12 +86,20 @@ pub struct Line {
     pub country: Option<Region>,
     /// Why it does not begin with the route's first, in words.
     pub note: Option<String>,
+    /// What the message costs through each provider, by their places in the configured order;
+    /// empty where no price is known.
+    pub costs: Vec<Micros>,
 }
 
 impl Line {
     /// The provider to be asked first.
     pub fn first(&self) -> usize {
         self.order.first().copied().unwrap_or(0)
+    }
+
+    /// What the message costs through the provider at this place.
+    pub fn cost(&self, place: usize) -> Micros {
+        self.costs.get(place).copied().unwrap_or_default()
     }
 }
 
@@ -99,10 +112,19 @@ pub enum Admission {
     Held(Outcome),
 }
 
+/// How the first of a route is chosen by what people enter.
+struct Adaptive {
+    /// What an entered code is worth.
+    worth: Micros,
+    scores: Mutex<Scores>,
+}
+
 /// Knows the routes and who is left out.
 pub struct Router {
     providers: Providers,
     routes: Vec<Route>,
+    prices: Prices,
+    adaptive: Option<Adaptive>,
     clock: Clock,
     breakers: Mutex<HashMap<(usize, Option<Region>), Breaker>>,
 }
@@ -110,7 +132,64 @@ pub struct Router {
 impl Router {
     /// A router over these providers. A number that no route fits goes by the configured order.
     pub fn new(providers: Providers, routes: Vec<Route>, clock: Clock) -> Self {
-        Self { providers, routes, clock, breakers: Mutex::default() }
+        let (prices, adaptive) = (Prices::default(), None);
+        Self { providers, routes, prices, adaptive, clock, breakers: Mutex::default() }
+    }
+
+    /// The same with prices.
+    #[must_use]
+    pub fn with_prices(self, prices: Prices) -> Self {
+        Self { prices, ..self }
+    }
+
+    /// The same, where the first of a route is chosen by the share of codes that people enter; one
+    /// that is entered is worth so much.
+    #[must_use]
+    pub fn with_adaptive(self, worth: Micros) -> Self {
+        Self { adaptive: Some(Adaptive { worth, scores: Mutex::default() }), ..self }
+    }
+
+    /// Whether somebody has to say which codes were entered.
+    pub fn is_adaptive(&self) -> bool {
+        self.adaptive.is_some()
+    }
+
+    /// Learns whether the code of a message that this provider took was entered in time.
+    pub fn learn_entered(&self, place: usize, country: Option<Region>, entered: bool) {
+        let Some(adaptive) = &self.adaptive else { return };
+        let mut scores = adaptive.scores.lock().unwrap_or_else(PoisonError::into_inner);
+        scores.learn(place, country, entered, self.clock.now());
+        let (name, entered) = (self.name(place).to_owned(), if entered { "yes" } else { "no" });
+        metrics::counter!(
+            "countersign_entered_total",
+            "provider" => name, "country" => shown(country), "entered" => entered
+        )
+        .increment(1);
+    }
+
+    /// Puts the providers of a route that may be first in the order of what they are worth. Says
+    /// in words what that was decided by.
+    fn adapt(
+        &self,
+        order: &mut [usize],
+        country: Option<Region>,
+        costs: &[Micros],
+        chance: &mut impl Chance,
+    ) -> Option<String> {
+        let adaptive = self.adaptive.as_ref().filter(|_| order.len() > 1)?;
+        let (scores, now) = (&adaptive.scores, self.clock.now());
+        let scores = scores.lock().unwrap_or_else(PoisonError::into_inner);
+        scores.sort(order, country, (adaptive.worth, costs), now, chance);
+        let told = order.iter().enumerate().map(|(rank, place)| {
+            let known = scores.known(*place, country, now);
+            format!("{}: {}", self.name(*place), known.words(rank == 0))
+        });
+        Some(told.collect::<Vec<_>>().join("; "))
+    }
+
+    /// What messages cost.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Option<Region>), Breaker>> {
@@ -125,15 +204,22 @@ impl Router {
     /// verification has used.
     pub fn line(&self, phone: &Phone, used: &[String], chance: &mut impl Chance) -> Line {
         let alone = self.providers.len() < 2;
-        let country = if alone { None } else { phone.country() };
+        let unasked = alone && self.prices.is_empty();
+        let country = if unasked { None } else { phone.country() };
+        let costs = self.prices.of(phone, country);
         let fitting =
             self.routes.iter().filter_map(|route| Some((route.fit(phone, country)?, route)));
         // The first of those that fit best.
         let best = fitting.rev().max_by_key(|(fit, _)| *fit).map(|(_, route)| route);
         let mut order =
             best.map_or_else(|| (0..self.providers.len()).collect(), |route| route.order(chance));
+        // A weight of 0 is for failover only, whatever people enter.
+        let weights = best.map_or(&[][..], |route| &route.weights);
+        let backups = weights.iter().filter(|weight| **weight == 0).count();
+        let may_be_first = order.len() - backups;
+        let chosen = self.adapt(&mut order[..may_be_first], country, &costs, chance);
         if order.len() < 2 {
-            return Line { order, country, note: None };
+            return Line { order, country, note: None, costs };
         }
         let wanted = order[0];
         let is_used = |place: &usize| used.iter().any(|name| name == self.name(*place));
@@ -154,7 +240,11 @@ impl Router {
             )),
             _ => None,
         };
-        Line { order, country, note }
+        let note = match (chosen, note) {
+            (Some(chosen), Some(note)) => Some(format!("{chosen}; {note}")),
+            (chosen, note) => chosen.or(note),
+        };
+        Line { order, country, note, costs }
     }
 
     /// The providers as a delivery sees them, with their places in this line.
@@ -166,6 +256,7 @@ impl Router {
             rank: line.order.iter().position(|it| *it == place),
             doubtful: line.order.len() > 1
                 && breakers.get(&(place, line.country)).is_some_and(Breaker::is_doubtful),
+            cost: line.cost(place),
         };
         self.providers.iter().enumerate().map(carrier).collect()
     }
@@ -260,7 +351,8 @@ impl Router {
     }
 }
 
-fn shown(country: Option<Region>) -> String {
+/// A country, as metrics and logs have it.
+pub fn shown(country: Option<Region>) -> String {
     country.map_or_else(|| "unknown".to_owned(), |country| country.as_str().to_owned())
 }
 

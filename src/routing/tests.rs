@@ -159,3 +159,31 @@ fn retries_of_a_failing_provider_are_bounded_and_first_calls_are_not() {
     let Admission::Held(held) = router.admit(0, &only, true) else { panic!() };
     assert_eq!(held.vendor_code, RETRIES_SPENT);
 }
+
+#[test]
+fn adaptive_choice_keeps_to_the_route_its_backups_and_the_breaker() {
+    let weighted = Route { weights: vec![5, 1, 0], ..route(&[], &[], &[0, 1, 2]) };
+    let (router, _) = router(&["a", "b", "c", "d"], vec![weighted]);
+    let router = router.with_adaptive(Micros(1_000_000));
+    let home = phone(HOME).country();
+    for _ in 0..60 {
+        router.learn_entered(0, home, false);
+        router.learn_entered(1, home, true);
+        router.learn_entered(2, home, true);
+        router.learn_entered(3, home, true);
+    }
+    let chosen = line(&router, HOME);
+    assert_eq!(chosen.order, [1, 0, 2], "a backup stays one, and who is not on the route is not");
+    let told = chosen.note.clone().unwrap();
+    assert_eq!(told, "b: 100 % entered of the last 46; a: 0 % of the last 46");
+    // A resend begins with somebody else, and a provider that is left out is left out.
+    let used = router.line(&phone(HOME), &["b".to_owned()], &mut SeededChance(1));
+    assert_eq!(used.order, [0, 2, 1]);
+    assert!(used.note.unwrap().ends_with("; b carried an earlier message of this verification"));
+    for _ in 0..3 {
+        router.learn(1, &chosen, Class::UnknownOutcome);
+    }
+    let left_out = line(&router, HOME);
+    assert_eq!(left_out.order, [0, 2, 1]);
+    assert!(left_out.note.unwrap().contains("; b is left out: 3 calls in a row"));
+}

@@ -176,14 +176,15 @@ impl Check {
         standing.count_failure(self.now);
         let judged = verification.check(&code.digest, &digest, self.now);
         if judged == Guess::Right {
-            standing.succeed();
+            standing.succeed(self.now);
         }
         if !verification.is_live(self.now) {
             draft.delete(&code_key);
         }
         let kept = verification.kept_until();
         draft.put(&key, &verification, kept);
-        draft.put(&standing_key, &standing, standing.kept_until(kept));
+        let standing_kept = standing.kept_until(kept, self.policy.known_for);
+        draft.put(&standing_key, &standing, standing_kept);
         Ok(Then::Done(match judged {
             Guess::Right => {
                 let sends: Sends = draft.get(&name.sends())?.unwrap_or_default();

@@ -8,9 +8,11 @@
 //! crash looks first whether the verification was written.
 
 mod repeat;
+mod toll;
 
 use std::sync::Arc;
 
+use super::caps::{Fare, Ticket};
 use super::letter::Letter;
 use super::records::{self, Address, PhoneName};
 use super::{Answered, Asker, Handoff, Refusal, StartRequest, Verifier, View};
@@ -20,13 +22,15 @@ use crate::domain::challenge::Judged;
 use crate::domain::code::{Binding, Code};
 use crate::domain::delivery::{Delivery, Pending, Stage as DeliveryStage};
 use crate::domain::id::{DeliveryId, VerificationId};
+use crate::domain::money::Micros;
 use crate::domain::phone::Phone;
 use crate::domain::policy::Policy;
 use crate::domain::sends::{self, Sends};
 use crate::domain::standing::Standing;
 use crate::domain::verification::{LiveCode, Passage, Sent, Stage, Verification};
 use crate::keys::{Ring, Use};
-use crate::store::{Draft, Key, StoreError, Then, Verb, transact};
+use crate::store::{Draft, Key, StoreError, Then, Verb};
+use toll::Stopped;
 
 /// The verb.
 struct Issue {
@@ -41,6 +45,8 @@ struct Issue {
     delivery: [u8; 9],
     /// Who carries the message first, and why, where that is not the usual one.
     carrier: (usize, Option<String>),
+    /// What it takes of the caps.
+    ticket: Ticket,
 }
 
 enum What {
@@ -66,7 +72,13 @@ struct Issued {
     handoff: Option<Handoff>,
 }
 
-type Next = Then<Phase, Result<Issued, Refusal>>;
+/// What came of it, or that the store has to be asked for a share of a cap before it goes on.
+enum Outcome {
+    Told(Result<Issued, Refusal>),
+    Dry { at: Phase, fare: Fare },
+}
+
+type Next = Then<Phase, Outcome>;
 
 impl Verifier {
     pub(super) async fn issue_start(
@@ -103,9 +115,9 @@ impl Verifier {
             // The phone is sealed: it is looked at when the message is taken up.
             What::Again => (0, None),
         };
-        let verb = Issue { ring, policy, now, asker, what, code, delivery, carrier };
-        let first = verb.first(id);
-        let issued = transact(&self.store, verb, first).await?;
+        let ticket = self.ticket(&what, carrier.0).await?;
+        let verb = Issue { ring, policy, now, asker, what, code, delivery, carrier, ticket };
+        let issued = self.carry_out(Arc::new(verb), id).await?;
         Ok(issued.map(|issued| {
             if let Some(handoff) = issued.handoff {
                 self.hand_over(handoff);
@@ -147,7 +159,7 @@ impl Issue {
         if self.asker.idempotency.is_some() {
             Then::Go(Phase::Remember { outcome })
         } else {
-            Then::Done(outcome.map(|issued| *issued))
+            Then::Done(Outcome::Told(outcome.map(|issued| *issued)))
         }
     }
 
@@ -243,16 +255,26 @@ impl Issue {
         else {
             return Ok(self.refuse_at_phone(Refusal::NotFound));
         };
+        let set_aside = match self.toll(&phone, &standing) {
+            Ok(set_aside) => set_aside,
+            Err(Stopped::Full(refusal)) => return Ok(self.refuse_at_phone(refusal)),
+            Err(Stopped::Dry(fare)) => {
+                let at = Phase::Phone { id, name, purpose: purpose.to_owned() };
+                return Ok(Then::Done(Outcome::Dry { at, fare }));
+            }
+        };
         sends.add(policy, now);
         let sent_at = sends.last_at().unwrap_or(now);
         let delivery_id = DeliveryId::with(id.partition(), self.now, self.delivery);
         let sent = Sent { delivery: delivery_id, at: sent_at, request: self.mark() };
         verification.messages.push(sent);
         let delivery = self.delivery_record(id, name, &phone, &verification, sent_at);
+        let delivery = Delivery { set_aside, ..delivery };
         let superseded = standing.newest.replace(id).filter(|newest| *newest != id);
         let kept = verification.kept_until();
         draft.put(&sends_key, &sends, now + sends::KEPT);
-        draft.put(&standing_key, &standing, standing.kept_until(kept));
+        let standing_kept = standing.kept_until(kept, policy.known_for);
+        draft.put(&standing_key, &standing, standing_kept);
         draft.put(&records::verification(&id), &verification, kept);
         let live_code = self.live_code(id, name, purpose, &phone);
         draft.put(&records::live_code(&id), &live_code, verification.ends_at());
@@ -364,6 +386,7 @@ impl Issue {
             stage: DeliveryStage::Pending(Pending::claimed_at(self.now, sealed, self.carrier.0)),
             tries: Vec::new(),
             note: self.carrier.1.clone(),
+            set_aside: Micros::default(),
         }
     }
 }
@@ -380,9 +403,9 @@ impl Issued {
     }
 }
 
-impl Verb for Issue {
+impl Verb for Arc<Issue> {
     type Phase = Phase;
-    type Answer = Result<Issued, Refusal>;
+    type Answer = Outcome;
 
     fn keys(&self, phase: &Phase) -> Vec<Key> {
         match phase {

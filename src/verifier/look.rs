@@ -5,6 +5,7 @@ use super::{Verifier, View};
 use crate::clock::Millis;
 use crate::domain::delivery::{Delivery, Stage as DeliveryStage};
 use crate::domain::id::{DeliveryId, VerificationId};
+use crate::domain::money::Micros;
 use crate::domain::sends::Sends;
 use crate::domain::verification::{Stage, Status, Unwanted, Verification};
 use crate::routing;
@@ -36,12 +37,15 @@ pub struct Event {
     pub note: Option<String>,
     /// Which message it concerns.
     pub delivery: Option<DeliveryId>,
+    /// What a call to a provider costs; nothing where no price is known.
+    pub cost: Micros,
 }
 
 impl Event {
     fn new(at: Millis, event: &'static str) -> Self {
         let (provider, class, code, note) = (None, None, None, None);
-        Self { at, event, provider, class, code, note, delivery: None }
+        let (delivery, cost) = (None, Micros::default());
+        Self { at, event, provider, class, code, note, delivery, cost }
     }
 }
 
@@ -143,6 +147,7 @@ fn story(
                 class: Some(tried.class.as_str()),
                 code: Some(tried.code.clone()),
                 note: tried.note.clone(),
+                cost: tried.cost,
                 ..about(Event::new(
                     tried.at,
                     if held { "provider_left_out" } else { "provider_answered" },

@@ -2,6 +2,7 @@
 //! lives in a door. A refusal is an answer here; only a store that cannot be used is an error.
 
 mod audio;
+pub mod caps;
 mod challenge;
 mod check;
 mod crowd;
@@ -30,6 +31,7 @@ pub use letter::Letter;
 pub use look::{Event, Look};
 pub use receive::count as count_receipt;
 
+use caps::Caps;
 use crowd::Crowd;
 
 use crate::chance::{Chance, OsChance};
@@ -73,6 +75,7 @@ pub struct Verifier {
     audiences: Arc<[(String, String)]>,
     crowd: Arc<Crowd>,
     third_parties: Arc<ThirdParties>,
+    caps: Option<Arc<Caps>>,
 }
 
 /// Who asks, and for what.
@@ -170,6 +173,13 @@ pub enum Refusal {
         /// The kind of challenge that is taken in its place, if any is.
         instead: Option<Kind>,
     },
+    /// A cap of the whole server, or of the phone's country, is spent.
+    Capped {
+        /// When there is room again, if nothing else goes out.
+        retry_at: Millis,
+        /// Which cap: `server` or `country`.
+        cap: &'static str,
+    },
     /// Too many wrong codes for this phone and purpose.
     Locked {
         /// When a guess is allowed again.
@@ -191,6 +201,7 @@ impl Refusal {
             Self::ChallengeExpired => "challenge_expired",
             Self::Throttled { limit, .. } => limit,
             Self::ThirdPartyDown { .. } => "third_party_down",
+            Self::Capped { .. } => "capped",
             Self::Locked { .. } => "locked",
             Self::NotFound => "not_found",
             Self::KeyReused => "key_reused",
@@ -212,7 +223,7 @@ impl Verifier {
     ) -> Self {
         let (policy, issuer) = (Arc::new(policy), issuer.into());
         let (router, audiences) = (None, Arc::from([]));
-        let (crowd, third_parties) = (Arc::default(), Arc::default());
+        let (crowd, third_parties, caps) = (Arc::default(), Arc::default(), None);
         Self {
             store,
             clock,
@@ -224,6 +235,7 @@ impl Verifier {
             audiences,
             crowd,
             third_parties,
+            caps,
         }
     }
 
@@ -238,6 +250,12 @@ impl Verifier {
     #[must_use]
     pub fn with_audiences(self, audiences: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { audiences: audiences.into_iter().collect(), ..self }
+    }
+
+    /// The same, with caps on what goes out.
+    #[must_use]
+    pub fn with_caps(self, caps: Arc<Caps>) -> Self {
+        Self { caps: Some(caps), ..self }
     }
 
     /// The same, with networks whose challenges and answers are not counted.

@@ -24,6 +24,7 @@ pub const VERIFICATION: u8 = 5;
 const DELIVERY: u8 = 6;
 const IDEMPOTENCY: u8 = 7;
 const LIVE_CODE: u8 = 8;
+const CAP: u8 = 16;
 
 /// A phone as the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,11 @@ pub fn address(ring: &Ring, address: IpAddr) -> Key {
         IpAddr::V6(v6) => v6.octets()[..8].to_vec(),
     };
     own_partition(ring, ADDRESS, "address", &network)
+}
+
+/// The key of what is spent under a cap.
+pub fn cap(ring: &Ring, name: &str) -> Key {
+    own_partition(ring, CAP, "cap", name.as_bytes())
 }
 
 /// The key of an idempotency key.

@@ -109,12 +109,16 @@ pub(super) fn judged_word(outcome: &Result<View, Refusal>) -> Option<&'static st
     match outcome {
         Err(Refusal::ChallengeWrong) => Some("wrong"),
         Err(Refusal::ChallengeExpired) => Some("expired"),
-        Err(Refusal::Throttled { limit: "challenges", .. }) => Some("held"),
+        Err(Refusal::Throttled { limit: "challenges" | "audio", .. }) => Some("held"),
         Err(Refusal::ThirdPartyDown { .. }) => Some("unasked"),
         Err(Refusal::KeyReused | Refusal::KeyInFlight) => None,
         // What refused came after it.
-        Err(Refusal::Throttled { .. } | Refusal::Locked { .. } | Refusal::NotFound) | Ok(_) => {
-            Some("passed")
-        }
+        Err(
+            Refusal::Throttled { .. }
+            | Refusal::Capped { .. }
+            | Refusal::Locked { .. }
+            | Refusal::NotFound,
+        )
+        | Ok(_) => Some("passed"),
     }
 }

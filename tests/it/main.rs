@@ -3,6 +3,7 @@
 
 mod audio;
 mod browser;
+mod caps;
 mod corpus;
 mod doctor;
 mod drain;
@@ -16,6 +17,7 @@ mod kills;
 mod native_door;
 mod nodes;
 mod races;
+mod outage;
 mod promotions;
 mod receipts;
 mod recorder;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claimed, Delivery, Stage, Try};
 use crate::clock::Millis;
+use crate::domain::money::Micros;
 use crate::domain::outcome::{About, Class, Receipt, same_name};
 use crate::domain::policy::ASKED_AFTER;
 
@@ -106,7 +107,9 @@ impl Delivery {
 
     fn note_down(&mut self, provider: &str, class: Class, code: String, now: Millis) {
         let provider = provider.to_owned();
-        self.tries.push(Try { provider, at: now, class, code, note: None });
+        // The call that sent it was billed.
+        let cost = Micros::default();
+        self.tries.push(Try { provider, at: now, class, code, note: None, cost });
     }
 
     /// Whether a call to this provider may have sent it.

@@ -8,7 +8,7 @@ use crate::domain::policy::{ASKED_AFTER, UNATTENDED};
 const A: Carrier<'static> = Carrier { name: "a", deduplicates: false, ..Y };
 const B: Carrier<'static> = Carrier { name: "b", deduplicates: false, ..Y };
 const Y: Carrier<'static> =
-    Carrier { name: "y", deduplicates: true, rank: Some(0), doubtful: false };
+    Carrier { name: "y", deduplicates: true, rank: Some(0), doubtful: false, cost: Micros(45_000) };
 
 fn new() -> Delivery {
     Delivery {
@@ -21,6 +21,7 @@ fn new() -> Delivery {
         stage: Stage::Pending(Pending::claimed_at(0, "letter".into(), 0)),
         tries: vec![],
         note: None,
+        set_aside: Micros(0),
     }
 }
 
@@ -415,4 +416,30 @@ fn every_delivery_ends_and_no_phone_gets_a_third_message() {
         let deduplicated = usize::from(maybe_sent.contains(&"y"));
         assert!(once + deduplicated <= 2, "seed {seed}: {maybe_sent:?}");
     }
+}
+
+#[test]
+fn what_was_taken_costs_and_what_may_have_been() {
+    let costs = |delivery: &Delivery| delivery.cost().0 / 1000;
+    let cheap = Carrier { cost: Micros(45_000), ..A };
+    let dear = Carrier { cost: Micros(300_000), rank: Some(1), ..B };
+    let mut delivery = new();
+    settle(&mut delivery, 1, Class::NotSent, &[cheap, dear]);
+    assert_eq!(costs(&delivery), 0);
+    settle(&mut delivery, 2, Class::UnknownOutcome, &[cheap, dear]);
+    assert_eq!(costs(&delivery), 300, "it may have been sent");
+    let Claimed::Yours(claim) = delivery.claim(&[cheap, dear], 60 * SECOND) else { panic!() };
+    assert_eq!(claim.turn, 0);
+    delivery.settle(claim.number, &Outcome::accepted("m"), &[cheap, dear], 60 * SECOND, 1);
+    assert_eq!(costs(&delivery), 345);
+    // A crash may have sent it, too; who deduplicates bills once.
+    let mut delivery = new();
+    let once = Carrier { cost: Micros(45_000), ..Y };
+    let Claimed::Yours(claim) = delivery.claim(&[once], LEASE) else { panic!() };
+    assert_eq!(costs(&delivery), 45);
+    delivery.settle(claim.number, &Outcome::accepted("m"), &[once], LEASE + 1, 1);
+    assert_eq!(costs(&delivery), 45);
+    let stored = serde_json::to_string(&delivery).unwrap();
+    assert!(stored.contains("\"cost\":45000"), "{stored}");
+    assert!(!serde_json::to_string(&new()).unwrap().contains("set_aside"), "nothing costs nothing");
 }

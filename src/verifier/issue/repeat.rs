@@ -1,7 +1,7 @@
 //! The frame that an `Idempotency-Key` puts round a start or a resend: the same request again
 //! gets the same answer and no second message.
 
-use super::{Issue, Issued, Next, Phase};
+use super::{Issue, Issued, Next, Outcome, Phase};
 use crate::domain::id::VerificationId;
 use crate::domain::policy::{IDEMPOTENCY_KEPT, IDEMPOTENCY_LEASE};
 use crate::domain::sends::Sends;
@@ -9,6 +9,10 @@ use crate::domain::verification::Verification;
 use crate::store::{Draft, Key, StoreError, Then};
 use crate::verifier::records::{self, Remembered, RememberedStage};
 use crate::verifier::{Refusal, View};
+
+fn told(outcome: Result<Issued, Refusal>) -> Next {
+    Then::Done(Outcome::Told(outcome))
+}
 
 impl Issue {
     pub(super) fn idempotency_key(&self) -> Key {
@@ -37,15 +41,15 @@ impl Issue {
         let (id, landed) = match remembered {
             None => (id, false),
             Some(other) if other.body != self.body() => {
-                return Ok(Then::Done(Err(Refusal::KeyReused)));
+                return Ok(told(Err(Refusal::KeyReused)));
             }
             Some(Remembered { stage: RememberedStage::Done { view }, .. }) => {
-                return Ok(Then::Done(Ok(Issued { view, handoff: None })));
+                return Ok(told(Ok(Issued { view, handoff: None })));
             }
             Some(Remembered { stage: RememberedStage::InFlight { until, .. }, .. })
                 if self.now < until =>
             {
-                return Ok(Then::Done(Err(Refusal::KeyInFlight)));
+                return Ok(told(Err(Refusal::KeyInFlight)));
             }
             Some(Remembered { stage: RememberedStage::InFlight { id, .. }, .. }) => (id, true),
         };
@@ -92,6 +96,6 @@ impl Issue {
             // Nothing happened, so the key may be used again, with another answer.
             Err(_) => draft.delete(&key),
         }
-        Then::Done(outcome.as_ref().map(|issued| issued.copy()).map_err(Clone::clone))
+        told(outcome.as_ref().map(|issued| issued.copy()).map_err(Clone::clone))
     }
 }
