@@ -208,9 +208,13 @@ async fn send_checked(
         Err(Refusal::ChallengeWrong) => Err(Said::ImageWrong),
         Err(Refusal::ChallengeExpired) => Err(Said::ImageExpired),
         Err(Refusal::Throttled { .. } | Refusal::Locked { .. }) => Err(Said::Throttled),
-        Err(Refusal::NotFound | Refusal::KeyReused | Refusal::KeyInFlight) => Err(Said::Broken),
-        // This door's pictures are judged here.
-        Err(Refusal::ThirdPartyDown { .. }) => Err(Said::Broken),
+        // None of these comes up here: no third party judges this door's pictures.
+        Err(
+            Refusal::NotFound
+            | Refusal::KeyReused
+            | Refusal::KeyInFlight
+            | Refusal::ThirdPartyDown { .. },
+        ) => Err(Said::Broken),
     }
 }
 
