@@ -70,7 +70,9 @@ pub(super) fn third_parties(typed: Vec<Table>, check: &mut Check<'_>) -> Vec<Set
                 resolved.push(settings);
             }
             Err(Misfit::Unfit(unfit)) => {
-                unfit.iter().for_each(|unfit| check(false, format!("{at}.{unfit}")));
+                for unfit in unfit {
+                    check(false, format!("{at}.{unfit}"));
+                }
             }
             Err(Misfit::Form { path, message }) => {
                 let path = if path == "." { at } else { format!("{at}.{path}") };

@@ -218,9 +218,13 @@ async fn send_checked(
         Err(Refusal::Throttled { .. } | Refusal::Capped { .. } | Refusal::Locked { .. }) => {
             Err(Said::Throttled)
         }
-        Err(Refusal::NotFound | Refusal::KeyReused | Refusal::KeyInFlight) => Err(Said::Broken),
-        // This door's pictures are judged here.
-        Err(Refusal::ThirdPartyDown { .. }) => Err(Said::Broken),
+        // None of these comes up here: no third party judges this door's pictures.
+        Err(
+            Refusal::NotFound
+            | Refusal::KeyReused
+            | Refusal::KeyInFlight
+            | Refusal::ThirdPartyDown { .. },
+        ) => Err(Said::Broken),
     }
 }
 

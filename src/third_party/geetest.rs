@@ -34,7 +34,8 @@ pub(super) fn make(settings: &Settings, parts: &Parts) -> Box<dyn ThirdParty> {
 struct Token {
     lot_number: String,
     captcha_output: String,
-    pass_token: String,
+    #[serde(rename = "pass_token")]
+    pass: String,
     gen_time: String,
 }
 
@@ -46,7 +47,7 @@ impl Token {
         let digits = token.gen_time.bytes().all(|byte| byte.is_ascii_digit());
         let fits = is_plain(&token.lot_number, 64)
             && is_plain(&token.captcha_output, VALUE_MAX)
-            && is_plain(&token.pass_token, VALUE_MAX)
+            && is_plain(&token.pass, VALUE_MAX)
             && is_plain(&token.gen_time, 16)
             && digits;
         fits.then_some(token)
@@ -67,7 +68,7 @@ impl ThirdParty for Geetest {
         let form = signing::query([
             ("lot_number", token.lot_number.as_str()),
             ("captcha_output", &token.captcha_output),
-            ("pass_token", &token.pass_token),
+            ("pass_token", &token.pass),
             ("gen_time", &token.gen_time),
             ("sign_token", &signature),
         ]);

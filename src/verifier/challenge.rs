@@ -400,8 +400,11 @@ impl Answered {
     pub(super) fn minted(&self) -> Option<Minted> {
         match self {
             Self::Minted { minted, .. } => Some(*minted),
-            Self::Named { .. } | Self::Unknown | Self::Waived(_) => None,
-            Self::Held { .. } | Self::Unasked { .. } => None,
+            Self::Named { .. }
+            | Self::Unknown
+            | Self::Waived(_)
+            | Self::Held { .. }
+            | Self::Unasked { .. } => None,
         }
     }
 
@@ -422,8 +425,7 @@ impl Answered {
             Self::Named { name, .. } => Some(records::spent_named(ring, tenant, name)),
             Self::Minted { given: Given::Asked { spent, .. }, .. } => Some(spent.clone()),
             Self::Minted { minted, .. } => Some(records::spent_minted(ring, minted)),
-            Self::Unknown | Self::Waived(_) => None,
-            Self::Held { .. } | Self::Unasked { .. } => None,
+            Self::Unknown | Self::Waived(_) | Self::Held { .. } | Self::Unasked { .. } => None,
         }
     }
 
@@ -441,8 +443,9 @@ impl Answered {
         let Some(key) = self.key(ring, tenant) else { return Ok(Judged::Expired) };
         let spent: Option<Spent> = draft.get(&key)?;
         let judged = match self {
-            Self::Unknown | Self::Waived(_) => Judged::Expired,
-            Self::Held { .. } | Self::Unasked { .. } => Judged::Expired,
+            Self::Unknown | Self::Waived(_) | Self::Held { .. } | Self::Unasked { .. } => {
+                Judged::Expired
+            }
             Self::Named { name, answer } => {
                 let shown_in = |window| {
                     named_is(ring, &Subject::Named { tenant, name, window }, bounded(answer))
@@ -486,10 +489,14 @@ impl Given {
             }
             (Kind::Passed { .. }, Self::Vouched) => true,
             // A token is worth what its vendor says, and that is not asked here.
-            (Kind::ThirdParty(..), _) => false,
-            (Kind::Image | Kind::Work(_) | Kind::WorkThenImage(_) | Kind::Passed { .. }, _) => {
-                false
-            }
+            (
+                Kind::Image
+                | Kind::Work(_)
+                | Kind::WorkThenImage(_)
+                | Kind::Passed { .. }
+                | Kind::ThirdParty(..),
+                _,
+            ) => false,
         }
     }
 }
