@@ -64,6 +64,8 @@ struct State {
     looked_at: Millis,
     /// Whether the last look found anything spent.
     used: bool,
+    /// When the store could last not be asked, and why.
+    failed: Option<(Millis, StoreError)>,
 }
 
 /// Why no share could be taken.
@@ -203,7 +205,13 @@ impl Caps {
     }
 
     async fn fill_one(&self, meter: &Meter, fare: Fare) -> Result<(), StoreError> {
+        let came_at = self.clock.now();
         let _asking = meter.asking.lock().await;
+        // Who waited while the store did not answer need not wait once more, one after the other.
+        let failed = meter.lock().failed.clone();
+        if let Some((_, error)) = failed.filter(|(at, _)| *at >= came_at) {
+            return Err(error);
+        }
         // Whoever asked before may have filled it for all.
         match meter.take(fare, self.clock.now()) {
             Ok(until) => meter.put_back(meter.amount(fare.cost), until),
@@ -242,6 +250,7 @@ impl Caps {
                 // what is owed is counted twice rather than never.
                 let mut state = meter.lock();
                 state.owed = state.owed + owed;
+                state.failed = Some((self.clock.now(), error.clone()));
                 return Err(error);
             }
         };

@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -19,15 +19,20 @@ use crate::verifier::{Asker, Checked, Handoff, Letter, Refusal, StartRequest, Ta
 
 const NOW: Millis = 1_735_749_045_000;
 
-/// A store that counts how often the record of a cap is written.
+/// A store that counts how often the record of a cap is written, and may be away.
 struct Counting {
     inner: MemoryStore,
     cap_writes: AtomicUsize,
+    away: AtomicBool,
 }
 
 #[async_trait]
 impl Store for Counting {
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            return Err(StoreError::Unavailable("away".to_owned()));
+        }
         self.inner.read(keys).await
     }
 
@@ -63,7 +68,11 @@ impl World {
         let path = folder.path().join("keys");
         let ring = keys::load_or_make(&path, clock.wall(), &mut SeededChance(1)).unwrap();
         let inner = MemoryStore::new(clock.clone());
-        let store = Arc::new(Counting { inner, cap_writes: AtomicUsize::new(0) });
+        let store = Arc::new(Counting {
+            inner,
+            cap_writes: AtomicUsize::new(0),
+            away: AtomicBool::new(false),
+        });
         Self { store, clock, keys: Keys::new(ring), scopes, prices: Prices::default() }
     }
 
@@ -270,4 +279,25 @@ async fn money_is_set_aside_and_settled_when_the_delivery_ends() {
     node.caps.settle(None, money("1"), one("4", 1), NOW);
     node.caps.settle(None, money("1"), one("0", 0), NOW);
     assert_eq!(node.flood(10, 20).await, 5, "10 - 3 - 3 + 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_store_nothing_goes_out_and_nobody_waits_for_the_others() {
+    let world = World::new(vec![server(1000)]);
+    let node = Arc::new(world.node());
+    world.store.away.store(true, Ordering::SeqCst);
+    let began = tokio::time::Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let node = Arc::clone(&node);
+        tasks.spawn(async move {
+            node.verifier.start(request(&format!("138{number:08}"))).await.is_err()
+        });
+    }
+    assert!(tasks.join_all().await.into_iter().all(|failed| failed));
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(300), "{took:?}");
+    world.store.away.store(false, Ordering::SeqCst);
+    world.clock.advance(1);
+    assert!(node.start(1).await.is_ok());
 }
