@@ -26,7 +26,7 @@ use crate::verifier::{self, records};
 const NUMBER: &[u8] = b"number";
 /// The pauses between look-ups while a delivery waits; the first is for the vendor's own books.
 const PAUSES: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_millis(1_500), Duration::from_millis(2_000)];
+    [Duration::from_millis(100), Duration::from_millis(1_500), Duration::from_secs(2)];
 /// How long a look-up may keep the next call waiting, where nobody looked up before.
 const BEFORE_CALL: Duration = Duration::from_millis(1_500);
 

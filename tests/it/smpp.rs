@@ -244,7 +244,7 @@ async fn another_ones_client_sends_through_the_simulated_centre() {
         let mut command = tokio::process::Command::new("node");
         command.arg(script).arg(port.to_string()).args(["smpp1", password]).kill_on_drop(true);
         command.env("NODE_PATH", package().join("node_modules"));
-        let ended = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        let ended = tokio::time::timeout(Duration::from_mins(1), command.output()).await;
         let told = ended.expect("the client comes to an end").unwrap();
         let told = String::from_utf8(told.stdout).unwrap();
         told.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
