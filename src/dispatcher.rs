@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chance::{Chance, OsChance};
+use crate::chance::{Chance, Source};
 use crate::clock::{Clock, Millis};
 use crate::domain::delivery::{Claim, Claimed, Delivery, Settled};
 use crate::domain::id::DeliveryId;
@@ -61,6 +61,7 @@ pub struct Dispatcher {
     last_line: LastLine,
     calls: Arc<Semaphore>,
     tracker: TaskTracker,
+    chance: Source,
 }
 
 impl Dispatcher {
@@ -69,7 +70,8 @@ impl Dispatcher {
         let (calls, tracker) = (Arc::new(Semaphore::new(CALLS_MAX)), TaskTracker::new());
         let last_line = LastLine::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
-        Self { store, clock, keys, providers, router, last_line, calls, tracker }
+        let chance = Source::default();
+        Self { store, clock, keys, providers, router, last_line, calls, tracker, chance }
     }
 
     /// The same with routes of its own.
@@ -82,6 +84,12 @@ impl Dispatcher {
     #[must_use]
     pub fn with_last_line(self, last_line: LastLine) -> Self {
         Self { last_line, ..self }
+    }
+
+    /// The same, drawing pauses and weights from somewhere else: for simulations.
+    #[must_use]
+    pub fn with_chance(self, chance: Source) -> Self {
+        Self { chance, ..self }
     }
 
     /// Works until it is stopped, then finishes the calls under way.
@@ -110,6 +118,7 @@ impl Dispatcher {
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 _ = every.tick() => {}
             }
@@ -252,7 +261,7 @@ impl Dispatcher {
         let (now, router, line) = (self.clock.now(), Arc::clone(&self.router), line.clone());
         // Whether anybody still waits matters only where it may go on, as does when.
         let done = outcome.class.action() == Action::Done;
-        let jitter = if done { 0 } else { OsChance.below(u64::MAX) };
+        let jitter = if done { 0 } else { self.chance.clone().below(u64::MAX) };
         let first = if done { Phase::Act(None) } else { Phase::Delivery };
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
             let mut settled =

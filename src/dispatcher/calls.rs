@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::tend::{Phase, Tend};
 use super::{Dispatcher, seconds};
-use crate::chance::OsChance;
 use crate::domain::code::Code;
 use crate::domain::delivery::{Claim, Delivery, Settled, Stage};
 use crate::domain::id::DeliveryId;
@@ -61,7 +60,7 @@ impl Dispatcher {
 
     fn line(&self, message: Option<&Message>, used: &[String]) -> Line {
         match message {
-            Some(message) => self.router.line(&message.phone, used, &mut OsChance),
+            Some(message) => self.router.line(&message.phone, used, &mut self.chance.clone()),
             None => Line { order: (0..self.providers.len()).collect(), country: None, note: None },
         }
     }

@@ -75,7 +75,7 @@ impl Verifier {
     ) -> Result<Result<View, Refusal>, StoreError> {
         let StartRequest { asker, phone, purpose, locale, answered } = request;
         let name = PhoneName::of(&self.keys.ring(), &phone);
-        let id = VerificationId::draw(name.partition(), self.clock.now(), &mut Self::chance());
+        let id = VerificationId::draw(name.partition(), self.clock.now(), &mut self.chance());
         self.issue(asker, id, What::New { phone, purpose, locale, answered }).await
     }
 
@@ -93,7 +93,7 @@ impl Verifier {
         id: VerificationId,
         what: What,
     ) -> Result<Result<View, Refusal>, StoreError> {
-        let mut chance = Self::chance();
+        let mut chance = self.chance();
         let mut delivery = [0; 9];
         chance.fill(&mut delivery);
         let code = Code::draw(self.policy.code_digits, &mut chance);

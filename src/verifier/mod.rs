@@ -28,7 +28,7 @@ pub use look::{Event, Look};
 
 use crowd::Crowd;
 
-use crate::chance::{Chance, OsChance};
+use crate::chance::{Chance, Source};
 use crate::clock::{Clock, Millis};
 use crate::domain::delivery::Claim;
 use crate::domain::id::{DeliveryId, VerificationId};
@@ -64,6 +64,7 @@ pub struct Verifier {
     handoffs: mpsc::Sender<Handoff>,
     router: Option<Arc<Router>>,
     crowd: Arc<Crowd>,
+    chance: Source,
 }
 
 /// Who asks, and for what.
@@ -194,8 +195,8 @@ impl Verifier {
         handoffs: mpsc::Sender<Handoff>,
     ) -> Self {
         let (policy, issuer) = (Arc::new(policy), issuer.into());
-        let (router, crowd) = (None, Arc::default());
-        Self { store, clock, keys, policy, issuer, handoffs, router, crowd }
+        let (router, crowd, chance) = (None, Arc::default(), Source::default());
+        Self { store, clock, keys, policy, issuer, handoffs, router, crowd, chance }
     }
 
     /// The same with a router, which says who carries a message first.
@@ -208,6 +209,12 @@ impl Verifier {
     #[must_use]
     pub fn with_exempt(self, networks: Vec<IpNet>) -> Self {
         Self { crowd: Arc::new(Crowd::new(networks)), ..self }
+    }
+
+    /// The same, drawing codes and names from somewhere else: for simulations.
+    #[must_use]
+    pub fn with_chance(self, chance: Source) -> Self {
+        Self { chance, ..self }
     }
 
     /// Begins a verification and sends a code.
@@ -258,7 +265,7 @@ impl Verifier {
     /// Who carries a message to this phone first, and why, where that is not the usual one.
     fn first_carrier(&self, phone: &Phone) -> (usize, Option<String>) {
         let Some(router) = &self.router else { return (0, None) };
-        let line = router.line(phone, &[], &mut Self::chance());
+        let line = router.line(phone, &[], &mut self.chance());
         (line.first(), line.note)
     }
 
@@ -267,8 +274,8 @@ impl Verifier {
         let _ = self.handoffs.try_send(handoff);
     }
 
-    fn chance() -> impl Chance {
-        OsChance
+    fn chance(&self) -> impl Chance + use<> {
+        self.chance.clone()
     }
 }
 
