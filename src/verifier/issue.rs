@@ -231,6 +231,11 @@ impl Issue {
         let standing_key = name.standing(&self.asker.tenant, purpose);
         let mut sends: Sends = draft.get(&sends_key)?.unwrap_or_default();
         let mut standing: Standing = draft.get(&standing_key)?.unwrap_or_default();
+        if let Some(landed) = self.landed(id, draft)? {
+            // Two requests under one key came here: the other one was faster.
+            let view = View::new(id, &landed, &sends, policy, now);
+            return Ok(self.finish(Ok(Box::new(Issued { view, handoff: None }))));
+        }
         if let Some(retry_at) = standing.free_at(now) {
             return Ok(self.refuse_at_phone(Refusal::Locked { retry_at }));
         }
@@ -399,9 +404,16 @@ impl Verb for Issue {
             Phase::Phone { id, name, purpose } => {
                 let standing = name.standing(&self.asker.tenant, purpose);
                 let mut keys = vec![name.sends(), standing];
-                // A new one's name was just drawn: nothing can be there.
-                if matches!(self.what, What::Again) {
-                    keys.extend([records::verification(id), records::live_code(id)]);
+                match self.what {
+                    What::Again => {
+                        keys.extend([records::verification(id), records::live_code(id)]);
+                    }
+                    // Under a key somebody else may be at the same one.
+                    What::New { .. } if self.asker.idempotency.is_some() => {
+                        keys.push(records::verification(id));
+                    }
+                    // Its name was just drawn: nothing can be there.
+                    What::New { .. } => {}
                 }
                 keys
             }
@@ -444,7 +456,7 @@ impl Verb for Issue {
                 Ok(self.finish(Ok(Box::new(issued.copy()))))
             }
             Phase::GiveBack { refusal } => self.decide_give_back(refusal, draft),
-            Phase::Remember { outcome } => Ok(self.decide_remember(outcome, draft)),
+            Phase::Remember { outcome } => self.decide_remember(outcome, draft),
         }
     }
 }

@@ -28,8 +28,8 @@ enum Deed {
 
 /// Deeds, each with how often it is done out of a hundred times.
 const USUAL: [(Deed, u64); 9] = [
-    (Deed::Begin, 26),
-    (Deed::Resend, 14),
+    (Deed::Begin, 22),
+    (Deed::Resend, 18),
     (Deed::ComeIn, 28),
     (Deed::GuessWrong, 10),
     (Deed::TryOldCode, 4),
@@ -118,6 +118,10 @@ impl World {
     }
 
     async fn resend_somehow(self: &Arc<Self>, session: &Session) {
+        if self.dice.percent(60) {
+            // As people do it: nothing has come, and the button is there again.
+            tokio::time::sleep(millis(self.plan.policy.phone_gap.unsigned_abs() + 1)).await;
+        }
         let keyed = self.dice.percent(50);
         let key = keyed.then(|| self.key(&session.id.to_string()));
         let resend = |world: Arc<Self>| {
@@ -142,7 +146,9 @@ impl World {
         }
         while at_once.join_next().await.is_some() {}
         while keyed && self.dice.percent(40) {
-            tokio::time::sleep(millis(self.dice.mostly_small(90_000))).await;
+            // At once, after a lost request's hold has ended, after a gap.
+            let longest = *self.dice.pick(&[500, 5000, 20_000, 20_000, 70_000]);
+            tokio::time::sleep(millis(self.dice.between(longest / 2, longest))).await;
             request(Arc::clone(self)).await;
             self.saw("key_again");
         }
@@ -213,7 +219,8 @@ impl World {
                 Some(session) if resends => self.resend(session, None).await.map(|it| it.id),
                 _ => self.begin(&person, None, None).await.map(|it| it.id),
             };
-            let Some(id) = id.or(session.as_ref().map(|it| it.id)) else { continue };
+            let known = session.as_ref().map(|it| it.id).filter(|_| self.dice.percent(20));
+            let Some(id) = id.or(known) else { continue };
             let session = Session { person: person.clone(), id };
             for _ in 0..6 {
                 self.check(&session, &self.guess()).await;

@@ -34,6 +34,8 @@ pub(crate) enum Invariant {
     TokenIsPaidFor,
     /// A code is not good for longer than it lives.
     CodeEnds,
+    /// A message is claimed again only while somebody waits for it.
+    StillWanted,
     /// A challenge is good for one message.
     ChallengeSpent,
     /// One `Idempotency-Key`, one message, one answer.

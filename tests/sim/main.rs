@@ -17,6 +17,7 @@ mod oracle;
 mod plan;
 mod providers;
 mod sometimes;
+mod stalled;
 mod store;
 mod verbs;
 mod world;

@@ -54,6 +54,9 @@ impl Life {
         if world.dies_here() && !self.dead.load(Ordering::SeqCst) {
             world.kill(self.node, "died at a step");
         }
+        if world.stops_here() && self.is_alive() {
+            world.pause(self.node, i64::try_from(world.dice.between(1000, 40_000)).unwrap());
+        }
         self.step_without_harm().await;
     }
 
@@ -252,6 +255,12 @@ impl World {
     pub(crate) fn anybody_is_awake(&self) -> bool {
         let awake = |node| self.machine(node).life.as_ref().is_some_and(|life| life.is_awake());
         (0..self.plan.nodes).any(awake)
+    }
+
+    /// Whether no node that lives is stopped.
+    pub(crate) fn nobody_is_stopped(&self) -> bool {
+        let fine = |node| self.machine(node).life.as_ref().is_none_or(|life| life.is_awake());
+        (0..self.plan.nodes).all(fine)
     }
 
     fn later(self: &Arc<Self>, pause: Millis, node: usize) {

@@ -4,6 +4,7 @@
 
 mod answers;
 mod calls;
+mod deliveries;
 mod landing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,10 +86,14 @@ struct Case {
     /// The code that was the newest when it was approved.
     approved_with: Option<String>,
     tokens: u32,
+    /// Whether it has ended, its time aside.
+    over: bool,
 }
 
 struct Issued {
     code: String,
+    /// The delivery that carries it.
+    delivery: String,
     /// When its commit landed.
     landed_at: Millis,
     judged: u32,

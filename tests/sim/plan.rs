@@ -110,6 +110,8 @@ pub(crate) struct Plan {
     pub(crate) outages: u64,
     /// A node dies at a step, out of ten thousand.
     pub(crate) crashes: u64,
+    /// A node is stopped for a while at a step, out of ten thousand.
+    pub(crate) stalls: u64,
     /// Nodes are stopped for a while, out of a hundred chances.
     pub(crate) pauses: u64,
     /// Nodes are restarted in good order, out of a hundred chances.
@@ -148,6 +150,7 @@ impl Plan {
             stumbles: stumbles(dice),
             outages: armed(25, 30),
             crashes: armed(40, if guesser { 15 } else { 80 }),
+            stalls: armed(35, if guesser { 20 } else { 100 }),
             pauses: armed(35, 40),
             restarts: armed(20, 30),
             jumps: armed(30, 40),

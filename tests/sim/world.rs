@@ -85,7 +85,7 @@ pub(crate) struct World {
     broken: CancellationToken,
 }
 
-fn shared_keys() -> Keys {
+pub(crate) fn shared_keys() -> Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     let make = || {
         let folder = tempfile::tempdir().unwrap();
@@ -188,17 +188,19 @@ impl World {
     /// Waits until nothing is owed, or for the longest that anything may take.
     async fn settle_down(&self) {
         for _ in 0..40 {
-            if self.is_idle() {
+            // What follows an end (a gap given back) is under way for a moment longer.
+            tokio::time::sleep(millis(5000)).await;
+            if self.is_idle() && self.nobody_is_stopped() {
+                tokio::time::sleep(millis(5000)).await;
                 return;
             }
-            tokio::time::sleep(millis(5000)).await;
         }
     }
 
     /// Lets a time pass in which nothing can happen; where something is owed yet, second by second.
     pub(crate) async fn let_time_pass(&self, length: Millis) {
         self.say(format_args!("-- {length} ms go by"));
-        if self.is_idle() {
+        if self.is_idle() && self.nobody_is_stopped() {
             tokio::time::advance(millis(length.unsigned_abs())).await;
         } else {
             tokio::time::sleep(millis(length.min(10 * MINUTE).unsigned_abs())).await;
@@ -293,6 +295,11 @@ impl World {
     /// Whether a node dies at this step.
     pub(crate) fn dies_here(&self) -> bool {
         !self.is_healing() && self.plan.crashes > 0 && self.dice.chance(self.plan.crashes)
+    }
+
+    /// Whether a node is stopped at this step.
+    pub(crate) fn stops_here(&self) -> bool {
+        !self.is_healing() && self.plan.stalls > 0 && self.dice.chance(self.plan.stalls)
     }
 
     /// Whether the store is gone.
