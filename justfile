@@ -12,6 +12,10 @@ test *words:
 kills times="200":
     KILLS={{ times }} KILLS_USED=500 cargo test --locked --test it kill -- --nocapture
 
+# Simulated histories, each out of one seed: `just sim`, or `SEED=123 just sim` for one and all of it.
+sim seeds="10000":
+    SEEDS={{ seeds }} cargo test --locked --test sim the_promises -- --nocapture
+
 # Countersign beside the stack it replaces: figures and how they came about in bench/README.md.
 bench *options:
     python3 bench/run.py {{ options }}

@@ -2,6 +2,8 @@
 //!
 //! The domain takes a [`Chance`] as an argument, so that its tests can know what comes.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 /// Something that fills bytes with values nobody can predict.
 pub trait Chance {
     /// Fills the whole of `bytes`.
@@ -36,6 +38,27 @@ impl Chance for OsChance {
     }
 }
 
+/// Where a node draws from. It is the operating system, but for a simulation, whose history follows
+/// from its seed alone.
+#[derive(Clone, Debug, Default)]
+pub struct Source(Option<Arc<Mutex<SeededChance>>>);
+
+impl Source {
+    /// A known sequence: for simulations, never where secrets are drawn.
+    pub fn seeded(seed: u64) -> Self {
+        Self(Some(Arc::new(Mutex::new(SeededChance(seed)))))
+    }
+}
+
+impl Chance for Source {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        match &self.0 {
+            None => OsChance.fill(bytes),
+            Some(seeded) => seeded.lock().unwrap_or_else(PoisonError::into_inner).fill(bytes),
+        }
+    }
+}
+
 /// A known sequence for tests and simulations (SplitMix64): never for secrets.
 #[derive(Clone, Debug)]
 pub struct SeededChance(pub u64);
@@ -56,6 +79,19 @@ impl Chance for SeededChance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seeded_source_goes_on_in_its_copies_and_the_usual_one_is_not_seeded() {
+        let mut source = Source::seeded(1);
+        let mut copy = source.clone();
+        let mut known = SeededChance(1);
+        for _ in 0..5 {
+            assert_eq!(source.below(1 << 40), known.below(1 << 40));
+            assert_eq!(copy.below(1 << 40), known.below(1 << 40));
+        }
+        let [one, other] = [(); 2].map(|()| Source::default().below(1 << 60));
+        assert_ne!(one, other);
+    }
 
     #[test]
     fn a_number_below_a_bound_is_below_it_and_reaches_everything() {

@@ -9,7 +9,7 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -61,8 +61,9 @@ pub struct Clock(Arc<Source>);
 enum Source {
     /// The machine's clocks; the timeline's value at `started`.
     Machine { started: Instant, at: Millis },
-    /// Moved by hand: the timeline, and how far the wall clock is ahead of it.
-    Manual { now: AtomicI64, wall_ahead: AtomicI64 },
+    /// Moved by hand: the timeline, and how far the wall clock is ahead of it. With `since`, the
+    /// timeline also runs as tokio's time does.
+    Manual { now: AtomicI64, wall_ahead: AtomicI64, since: Option<tokio::time::Instant> },
 }
 
 impl Clock {
@@ -79,17 +80,27 @@ impl Clock {
 
     /// A clock for tests and simulations that stands still until it is moved.
     pub fn manual(now: Millis) -> Self {
+        Self::moved_by_hand(now, None)
+    }
+
+    /// A clock for simulations: it runs as tokio's time does, which a runtime may hold still while
+    /// anything is left to be done, and let jump to what comes next.
+    pub fn following_tokio(now: Millis) -> Self {
+        Self::moved_by_hand(now, Some(tokio::time::Instant::now()))
+    }
+
+    fn moved_by_hand(now: Millis, since: Option<tokio::time::Instant>) -> Self {
         let (now, wall_ahead) = (AtomicI64::new(now), AtomicI64::new(0));
-        Self(Arc::new(Source::Manual { now, wall_ahead }))
+        Self(Arc::new(Source::Manual { now, wall_ahead, since }))
     }
 
     /// Now, on the timeline.
     pub fn now(&self) -> Millis {
         match &*self.0 {
-            Source::Machine { started, at } => {
-                at + Millis::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX / 2)
+            Source::Machine { started, at } => at + millis(started.elapsed()),
+            Source::Manual { now, since, .. } => {
+                now.load(Ordering::SeqCst) + since.map_or(0, |since| millis(since.elapsed()))
             }
-            Source::Manual { now, .. } => now.load(Ordering::SeqCst),
         }
     }
 
@@ -97,9 +108,7 @@ impl Clock {
     pub fn wall(&self) -> Millis {
         match &*self.0 {
             Source::Machine { .. } => wall_now(),
-            Source::Manual { now, wall_ahead } => {
-                now.load(Ordering::SeqCst) + wall_ahead.load(Ordering::SeqCst)
-            }
+            Source::Manual { wall_ahead, .. } => self.now() + wall_ahead.load(Ordering::SeqCst),
         }
     }
 
@@ -129,6 +138,10 @@ impl Clock {
             wall_ahead.fetch_add(by, Ordering::SeqCst);
         }
     }
+}
+
+fn millis(length: Duration) -> Millis {
+    Millis::try_from(length.as_millis()).unwrap_or(Millis::MAX / 2)
 }
 
 /// An instant in the calendar; out-of-range values are clamped to what the calendar can hold.
@@ -184,6 +197,15 @@ mod tests {
         assert!((clock.now() - clock.wall()).abs() < 2 * SECOND);
         let here = clock.anchor();
         assert!(here.uptime > 0 && !here.boot.is_empty(), "{here:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_clock_follows_what_the_runtime_makes_of_time() {
+        let clock = Clock::following_tokio(1_000_000);
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert_eq!((clock.now(), clock.wall()), (1_000_000 + HOUR, 1_000_000 + HOUR));
+        clock.jump_wall(-DAY);
+        assert_eq!((clock.now(), clock.wall()), (1_000_000 + HOUR, 1_000_000 + HOUR - DAY));
     }
 
     #[test]

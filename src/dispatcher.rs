@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chance::{Chance, OsChance};
+use crate::chance::{Chance, Source};
 use crate::clock::{Clock, Millis};
 use crate::domain::delivery::{Claim, Claimed, Delivery, Settled};
 use crate::domain::id::DeliveryId;
@@ -79,6 +79,7 @@ pub struct Dispatcher {
     look_ups: Arc<Semaphore>,
     watch: Arc<Watch>,
     tracker: TaskTracker,
+    chance: Source,
 }
 
 impl Dispatcher {
@@ -89,7 +90,7 @@ impl Dispatcher {
         let (watch, tracker) = (Arc::default(), TaskTracker::new());
         let last_line = LastLine::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
-        let (caps, watched) = (None, Arc::default());
+        let (caps, watched, chance) = (None, Arc::default(), Source::default());
         Self {
             store,
             clock,
@@ -103,6 +104,7 @@ impl Dispatcher {
             look_ups,
             watch,
             tracker,
+            chance,
         }
     }
 
@@ -122,6 +124,12 @@ impl Dispatcher {
     #[must_use]
     pub fn with_last_line(self, last_line: LastLine) -> Self {
         Self { last_line, ..self }
+    }
+
+    /// The same, drawing pauses and weights from somewhere else: for simulations.
+    #[must_use]
+    pub fn with_chance(self, chance: Source) -> Self {
+        Self { chance, ..self }
     }
 
     /// Works until it is stopped, then finishes the calls under way.
@@ -152,6 +160,7 @@ impl Dispatcher {
         let mut kept = VecDeque::new();
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 _ = every.tick() => {}
             }
@@ -305,7 +314,7 @@ impl Dispatcher {
         let (now, router, line) = (self.clock.now(), Arc::clone(&self.router), line.clone());
         // Whether anybody still waits matters only where it may go on, as does when.
         let done = outcome.class.action() == Action::Done;
-        let jitter = if done { 0 } else { OsChance.below(u64::MAX) };
+        let jitter = if done { 0 } else { self.chance.clone().below(u64::MAX) };
         let first = if done { Phase::Act(None) } else { Phase::Delivery };
         let country = line.country;
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {

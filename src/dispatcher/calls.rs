@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::tend::{Phase, Tend};
 use super::{Dispatcher, seconds};
-use crate::chance::OsChance;
 use crate::domain::code::Code;
 use crate::domain::delivery::{Claim, Delivery, Settled, Stage};
 use crate::domain::id::DeliveryId;
@@ -69,7 +68,7 @@ impl Dispatcher {
             let (order, costs) = ((0..self.providers.len()).collect(), Vec::new());
             return Line { order, country: None, note: None, costs };
         };
-        let mut line = self.router.line(&message.phone, used, &mut OsChance);
+        let mut line = self.router.line(&message.phone, used, &mut self.chance.clone());
         let segments = || message::segments(&message.text);
         self.router.prices().in_segments(&mut line.costs, segments);
         line

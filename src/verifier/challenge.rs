@@ -149,7 +149,7 @@ impl Verifier {
     pub fn ask_challenge(&self, ask: &Ask<'_>) -> Result<Minting, Refusal> {
         let (step, reason) = self.weigh(ask.address, ask.hint)?;
         let mut nonce = [0; 16];
-        Self::chance().fill(&mut nonce);
+        self.chance().fill(&mut nonce);
         let (kind, level) = match (step, self.stand_in(ask.wish)?) {
             // A vendor goes by what it knows about who asks; its challenge is one of every step.
             (_, wish @ Kind::ThirdParty(..)) => (wish, Level::Plain),
@@ -202,7 +202,7 @@ impl Verifier {
     /// Mints a picture that is bound to nothing but its tenant.
     pub fn mint_challenge(&self, tenant: &str) -> Minting {
         let mut nonce = [0; 16];
-        Self::chance().fill(&mut nonce);
+        self.chance().fill(&mut nonce);
         self.minting(tenant, Minted::free(Kind::Image, nonce, self.clock.now() + TTL))
     }
 
@@ -217,7 +217,7 @@ impl Verifier {
         let (Kind::Work(version) | Kind::WorkThenImage(version)) = minting.minted.kind else {
             return None;
         };
-        let mut chance = Self::chance();
+        let mut chance = self.chance();
         let (mut nonce, mut salt) = ([0; 16], [0; 16]);
         chance.fill(&mut nonce);
         chance.fill(&mut salt);
@@ -321,7 +321,7 @@ impl Verifier {
         Ok(match (judged, minted) {
             (Judged::Right, Some(minted)) => {
                 let mut nonce = [0; 16];
-                Self::chance().fill(&mut nonce);
+                self.chance().fill(&mut nonce);
                 let passed = self.minting(reply.tenant, minted.passed(nonce, now, by_ear));
                 Ok(Payload::vouch(&passed.id))
             }

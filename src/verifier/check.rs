@@ -120,7 +120,7 @@ impl Verifier {
         let person = format!("{tenant}\0{}", phone.e164());
         let subject = hex::encode(ring.fingerprint("subject", person.as_bytes()));
         let mut jti = [0; 16];
-        Self::chance().fill(&mut jti);
+        self.chance().fill(&mut jti);
         let proof = Proof {
             issuer: &self.issuer,
             tenant,

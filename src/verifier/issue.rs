@@ -87,7 +87,7 @@ impl Verifier {
     ) -> Result<Result<View, Refusal>, StoreError> {
         let StartRequest { asker, phone, purpose, locale, answered } = request;
         let name = PhoneName::of(&self.keys.ring(), &phone);
-        let id = VerificationId::draw(name.partition(), self.clock.now(), &mut Self::chance());
+        let id = VerificationId::draw(name.partition(), self.clock.now(), &mut self.chance());
         self.issue(asker, id, What::New { phone, purpose, locale, answered }).await
     }
 
@@ -105,7 +105,7 @@ impl Verifier {
         id: VerificationId,
         what: What,
     ) -> Result<Result<View, Refusal>, StoreError> {
-        let mut chance = Self::chance();
+        let mut chance = self.chance();
         let mut delivery = [0; 9];
         chance.fill(&mut delivery);
         let code = Code::draw(self.policy.code_digits, &mut chance);
@@ -243,6 +243,11 @@ impl Issue {
         let standing_key = name.standing(&self.asker.tenant, purpose);
         let mut sends: Sends = draft.get(&sends_key)?.unwrap_or_default();
         let mut standing: Standing = draft.get(&standing_key)?.unwrap_or_default();
+        if let Some(landed) = self.landed(id, draft)? {
+            // Two requests under one key came here: the other one was faster.
+            let view = View::new(id, &landed, &sends, policy, now);
+            return Ok(self.finish(Ok(Box::new(Issued { view, handoff: None }))));
+        }
         if let Some(retry_at) = standing.free_at(now) {
             return Ok(self.refuse_at_phone(Refusal::Locked { retry_at }));
         }
@@ -422,9 +427,16 @@ impl Verb for Arc<Issue> {
             Phase::Phone { id, name, purpose } => {
                 let standing = name.standing(&self.asker.tenant, purpose);
                 let mut keys = vec![name.sends(), standing];
-                // A new one's name was just drawn: nothing can be there.
-                if matches!(self.what, What::Again) {
-                    keys.extend([records::verification(id), records::live_code(id)]);
+                match self.what {
+                    What::Again => {
+                        keys.extend([records::verification(id), records::live_code(id)]);
+                    }
+                    // Under a key somebody else may be at the same one.
+                    What::New { .. } if self.asker.idempotency.is_some() => {
+                        keys.push(records::verification(id));
+                    }
+                    // Its name was just drawn: nothing can be there.
+                    What::New { .. } => {}
                 }
                 keys
             }
@@ -467,7 +479,7 @@ impl Verb for Arc<Issue> {
                 Ok(self.finish(Ok(Box::new(issued.copy()))))
             }
             Phase::GiveBack { refusal } => self.decide_give_back(refusal, draft),
-            Phase::Remember { outcome } => Ok(self.decide_remember(outcome, draft)),
+            Phase::Remember { outcome } => self.decide_remember(outcome, draft),
         }
     }
 }

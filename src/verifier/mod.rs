@@ -34,7 +34,7 @@ pub use receive::count as count_receipt;
 use caps::Caps;
 use crowd::Crowd;
 
-use crate::chance::{Chance, OsChance};
+use crate::chance::{Chance, Source};
 use crate::clock::{Clock, Millis};
 use crate::domain::delivery::Claim;
 use crate::domain::id::{DeliveryId, VerificationId};
@@ -76,6 +76,7 @@ pub struct Verifier {
     crowd: Arc<Crowd>,
     third_parties: Arc<ThirdParties>,
     caps: Option<Arc<Caps>>,
+    chance: Source,
 }
 
 /// Who asks, and for what.
@@ -223,7 +224,8 @@ impl Verifier {
     ) -> Self {
         let (policy, issuer) = (Arc::new(policy), issuer.into());
         let (router, audiences) = (None, Arc::from([]));
-        let (crowd, third_parties, caps) = (Arc::default(), Arc::default(), None);
+        let (crowd, third_parties) = (Arc::default(), Arc::default());
+        let (caps, chance) = (None, Source::default());
         Self {
             store,
             clock,
@@ -236,6 +238,7 @@ impl Verifier {
             crowd,
             third_parties,
             caps,
+            chance,
         }
     }
 
@@ -268,6 +271,12 @@ impl Verifier {
     #[must_use]
     pub fn with_third_parties(self, third_parties: ThirdParties) -> Self {
         Self { third_parties: Arc::new(third_parties), ..self }
+    }
+
+    /// The same, drawing codes and names from somewhere else: for simulations.
+    #[must_use]
+    pub fn with_chance(self, chance: Source) -> Self {
+        Self { chance, ..self }
     }
 
     /// Begins a verification and sends a code.
@@ -325,7 +334,7 @@ impl Verifier {
     /// Who carries a message to this phone first, and why, where that is not the usual one.
     fn first_carrier(&self, phone: &Phone) -> (usize, Option<String>) {
         let Some(router) = &self.router else { return (0, None) };
-        let line = router.line(phone, &[], &mut Self::chance());
+        let line = router.line(phone, &[], &mut self.chance());
         (line.first(), line.note)
     }
 
@@ -334,8 +343,8 @@ impl Verifier {
         let _ = self.handoffs.try_send(handoff);
     }
 
-    fn chance() -> impl Chance {
-        OsChance
+    fn chance(&self) -> impl Chance + use<> {
+        self.chance.clone()
     }
 }
 

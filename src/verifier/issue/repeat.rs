@@ -2,6 +2,7 @@
 //! gets the same answer and no second message.
 
 use super::{Issue, Issued, Next, Outcome, Phase};
+use crate::clock::Millis;
 use crate::domain::id::VerificationId;
 use crate::domain::policy::{IDEMPOTENCY_KEPT, IDEMPOTENCY_LEASE};
 use crate::domain::sends::Sends;
@@ -53,7 +54,7 @@ impl Issue {
             }
             Some(Remembered { stage: RememberedStage::InFlight { id, .. }, .. }) => (id, true),
         };
-        let stage = RememberedStage::InFlight { until: self.now + IDEMPOTENCY_LEASE, id };
+        let stage = RememberedStage::InFlight { until: self.held_until(), id };
         let ours = Remembered { body: self.body(), stage };
         draft.put(&key, &ours, self.now + IDEMPOTENCY_KEPT);
         Ok(Then::Go(if landed { Phase::Landed { id } } else { self.after_key(id) }))
@@ -64,10 +65,7 @@ impl Issue {
         id: VerificationId,
         draft: &Draft,
     ) -> Result<Next, StoreError> {
-        let found: Option<Verification> = draft.get(&records::verification(&id))?;
-        let mark = self.mark();
-        let landed = found.filter(|found| found.messages.iter().any(|sent| sent.request == mark));
-        Ok(match landed {
+        Ok(match self.landed(id, draft)? {
             Some(verification) => {
                 // The phone's limits lie elsewhere; what they said then follows from the record.
                 let mut sends = Sends::default();
@@ -81,13 +79,39 @@ impl Issue {
         })
     }
 
+    /// The verification, if it has the message of this very request already.
+    pub(super) fn landed(
+        &self,
+        id: VerificationId,
+        draft: &Draft,
+    ) -> Result<Option<Verification>, StoreError> {
+        let Some(mark) = self.mark() else { return Ok(None) };
+        let found: Option<Verification> = draft.get(&records::verification(&id))?;
+        let ours = |found: &Verification| {
+            found.messages.iter().any(|sent| sent.request.as_ref() == Some(&mark))
+        };
+        Ok(found.filter(ours))
+    }
+
+    /// Until when the key is this request's. Who takes over begins at that instant or later, so no
+    /// other request has the same.
+    fn held_until(&self) -> Millis {
+        self.now + IDEMPOTENCY_LEASE
+    }
+
     pub(super) fn decide_remember(
         &self,
         outcome: &Result<Box<Issued>, Refusal>,
         draft: &mut Draft,
-    ) -> Next {
+    ) -> Result<Next, StoreError> {
         let key = self.idempotency_key();
+        let remembered: Option<Remembered> = draft.get(&key)?;
+        let ours = remembered.is_some_and(|it| {
+            matches!(it.stage, RememberedStage::InFlight { until, .. } if until == self.held_until())
+        });
         match outcome {
+            // Somebody took over meanwhile: what is remembered is theirs.
+            _ if !ours => {}
             Ok(issued) => {
                 let stage = RememberedStage::Done { view: issued.view.clone() };
                 let done = Remembered { body: self.body(), stage };
@@ -96,6 +120,6 @@ impl Issue {
             // Nothing happened, so the key may be used again, with another answer.
             Err(_) => draft.delete(&key),
         }
-        told(outcome.as_ref().map(|issued| issued.copy()).map_err(Clone::clone))
+        Ok(told(outcome.as_ref().map(|issued| issued.copy()).map_err(Clone::clone)))
     }
 }
