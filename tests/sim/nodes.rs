@@ -115,7 +115,6 @@ impl World {
         // One machine keeps its timeline; of many, each begins from its wall clock.
         let at = if self.plan.is_one_machine() {
             let here = Anchor { at: 0, uptime: self.uptime(), boot: "boot".to_owned() };
-            // Before the first commit there is nothing to go by but the wall.
             self.anchor().resume(wall, &here)
         } else {
             wall

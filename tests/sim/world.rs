@@ -148,7 +148,8 @@ impl World {
             disturbed_at: AtomicI64::new(0),
             at_work: Mutex::default(),
             healing: AtomicBool::new(false),
-            anchor: Mutex::default(),
+            // A store writes it down when it is opened.
+            anchor: Mutex::new(Anchor { at: BEGINNING, uptime: 0, boot: "boot".to_owned() }),
             broken: CancellationToken::new(),
             plan,
             dice,

@@ -5,6 +5,7 @@ use countersign::domain::code::{Binding, Code};
 use countersign::domain::delivery::{Delivery, Stage as DeliveryStage};
 use countersign::domain::outcome::Class;
 use countersign::domain::phone::Phone;
+use countersign::domain::policy::LEASE;
 use countersign::domain::verification::{LiveCode, Verification};
 use countersign::keys::Use;
 use countersign::store::{Commit, Write};
@@ -62,9 +63,12 @@ impl Oracle {
         let apart = self.plan.apart();
         let Some(job) = self.jobs.get_mut(name) else { return };
         let owner = job.owner;
-        let mut numbered = true;
+        let (mut numbered, mut leased) = (true, true);
         if let DeliveryStage::Pending(after) = &new.stage {
             numbered = after.claim == before.claim || after.claim == before.claim + 1;
+            // Who takes it when it is due has a lease from then on; who goes on has not less.
+            let least = if taken_over || !before.claimed { LEASE } else { 0 };
+            leased = after.claim == before.claim || after.due_at >= before.due_at + least;
             if after.claim != before.claim {
                 (job.owner, job.claim) = (by, after.claim);
             }
@@ -76,6 +80,9 @@ impl Oracle {
         let waited = before.claimed && !taken_over || hurried || now + apart >= before.due_at;
         self.hold(numbered, Invariant::CallUnderClaim, || {
             format!("d{}'s claim does not go up by one", last(name))
+        });
+        self.hold(leased, Invariant::CallUnderClaim, || {
+            format!("d{} is claimed, and its lease is not moved", last(name))
         });
         self.hold(theirs, Invariant::CallUnderClaim, || {
             format!("d{} was claimed by {owner:?}, and {by:?} settles it", last(name))
