@@ -195,7 +195,7 @@ impl Model {
         }
     }
 
-    /// Counts messages through the failing provider until one of the last twenty at most went there.
+    /// Counts messages through the failing provider until one of twenty at most goes there.
     fn left_by_now(&mut self, through_failing: bool) {
         let of_late = |recent: &[bool]| recent.iter().rev().take(20).filter(|it| **it).count();
         let left = self.recent.len() >= 20 && of_late(&self.recent) <= 1;
