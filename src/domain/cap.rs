@@ -3,7 +3,7 @@
 //! A cap concerns every message, and a record that every message writes would be the slowest thing
 //! in the house. So a node *leases* a block of it: the block is counted at once, as if it were
 //! spent, and messages are then taken from it in memory. A lease holds for [`LEASE`]; it is
-//! counted in the cell in which it ends, so nothing that is spent under it is forgotten early. What is
+//! counted in the cell in which it ends, so nothing spent under it is forgotten early. What is
 //! left of it is given back; what a crash took along stays counted until its window is over.
 //!
 //! Up to the cap everybody gets messages; up to [`RESERVE`] percent of it phones that are known;

@@ -14,7 +14,7 @@ use crate::domain::sends::Sends;
 use crate::domain::standing::Standing;
 use crate::domain::verification::{LiveCode, Verification};
 
-/// Every released form of records: the first has a sample of every kind, the others of what changed.
+/// Every released form of records: the first has a sample of every kind, others of what changed.
 const RELEASED: [&str; 2] = [
     include_str!("../../tests/samples/0.1.json"),
     include_str!("../../tests/samples/0.1-caps.json"),

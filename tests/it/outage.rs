@@ -195,7 +195,7 @@ impl Model {
         }
     }
 
-    /// Counts messages through the failing provider until at most one of the last twenty went there.
+    /// Counts messages through the failing provider until one of twenty at most goes there.
     fn left_by_now(&mut self, through_failing: bool) {
         let of_late = |recent: &[bool]| recent.iter().rev().take(20).filter(|it| **it).count();
         let left = self.recent.len() >= 20 && of_late(&self.recent) <= 1;
@@ -238,8 +238,8 @@ fn outage_of_a_provider_that_takes_everything_and_delivers_nothing() {
         Scenario { name: "half arrives, 1 in 10 s", arrives: 0.5, every: 10 * SECOND },
     ];
     println!(
-        "| the hour's outage | choice | people | codes not entered | extra messages | spent (CNY) | \
-         per code entered | messages into it until it is left |"
+        "| the hour's outage | choice | people | codes not entered | extra messages | \
+         spent (CNY) | per code entered | messages into it until it is left |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     let mut quiet = String::new();
@@ -253,7 +253,8 @@ fn outage_of_a_provider_that_takes_everything_and_delivers_nothing() {
         println!("{}", row(scenario.name, "adaptive", adaptive.during, Some(lost)));
         for (choice, ran) in [("in order", &ordered), ("adaptive", &adaptive)] {
             quiet += &row("none (the hour before)", choice, ran.before, None);
-            quiet += &format!("\n{}", series(scenario.name, choice, &ran.series));
+            quiet.push('\n');
+            quiet += &series(scenario.name, choice, &ran.series);
         }
         if scenario.every > SECOND {
             // A few hundred messages say too little for a bound; the table shows what they do.

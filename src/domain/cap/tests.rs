@@ -73,20 +73,17 @@ fn money_is_counted_to_the_last_millionth() {
     let mut lease = None::<Lease>;
     loop {
         let left = lease.and_then(|it| it.left.without(costing(45_000)));
-        match (left, lease) {
-            (Some(left), Some(held)) => {
-                lease = Some(Lease { left, ..held });
-                *(if held.whom == Whom::All { &mut gone } else { &mut known }) += 45_000_u64;
-            }
-            _ => {
-                if let Some(held) = lease {
-                    spent.give_back(held.left, held.until);
-                }
-                lease = spent.lease(&cap, costing(45_000), NOW).lease;
-                if lease.is_none() {
-                    break;
-                }
-            }
+        if let (Some(left), Some(held)) = (left, lease) {
+            lease = Some(Lease { left, ..held });
+            *(if held.whom == Whom::All { &mut gone } else { &mut known }) += 45_000_u64;
+            continue;
+        }
+        if let Some(held) = lease {
+            spent.give_back(held.left, held.until);
+        }
+        lease = spent.lease(&cap, costing(45_000), NOW).lease;
+        if lease.is_none() {
+            break;
         }
     }
     assert_eq!((gone, gone + known), (22 * 45_000, 26 * 45_000), "of 1 and of 1.2");
