@@ -159,13 +159,7 @@ impl Config {
             tracing_subscriber::EnvFilter::try_new(&typed.log.filter).is_ok(),
             format!("log.filter: \"{}\" cannot be read", typed.log.filter),
         );
-        let proxies: Vec<_> = typed
-            .trusted_proxies
-            .iter()
-            .filter_map(|text| {
-                network("trusted_proxies", text).map_err(|mistake| check(false, mistake)).ok()
-            })
-            .collect();
+        let proxies = trusted_proxies(&typed, &mut check);
         let phones = phones(&typed, &mut check);
         let (challenges, exempt) = challenge::resolve(&typed.challenge, &mut check);
         let tables = std::mem::take(&mut typed.challenge.third_parties);
@@ -173,6 +167,7 @@ impl Config {
         let policy = Policy { challenges, ..policy(&typed, &mut check) };
         let store = store::resolve(&typed.store, &policy, &mut check);
         let last_line = last_line(&typed.message, &policy, &mut check);
+        let seed = seed(&typed, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let routes = routes::resolve(typed.routes, &providers, &phones, &mut check);
         let adaptive = routes::adaptive(&typed.routing, &mut check);
@@ -180,14 +175,12 @@ impl Config {
         let (currency, known_for) = (caps.currency, caps.known_for);
         let policy = Policy { currency, known_for, ..policy };
         let tenants = tenants(typed.tenants, &third_parties, &mut check);
-        let seed_tenant = typed.seed_api.tenant.clone();
-        check(is_id(&seed_tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
         let Some(store) = store.filter(|_| wrong.is_empty()) else { return Err(Mistakes(wrong)) };
         let key_path = key_path(&typed.keys.file, &typed.store.path);
         Ok(Self {
             listen,
             public_url: url,
-            proxies: TrustedProxies::new(proxies),
+            proxies,
             store,
             key_path,
             dev: typed.dev.enabled,
@@ -197,11 +190,7 @@ impl Config {
             exempt,
             third_parties,
             last_line,
-            seed: typed.seed_api.enabled.then_some(SeedSettings {
-                tenant: seed_tenant,
-                codes: typed.seed_api.codes,
-                audio: typed.seed_api.audio,
-            }),
+            seed,
             log_json: typed.log.format == "json",
             log_filter: typed.log.filter,
             providers,
@@ -226,6 +215,23 @@ fn network(key: &str, text: &str) -> Result<ipnet::IpNet, String> {
     text.parse()
         .or_else(|_| single())
         .map_err(|_| format!("{key}: \"{text}\" is not a network such as 10.0.0.0/8"))
+}
+
+fn trusted_proxies(typed: &Typed, check: &mut Check<'_>) -> TrustedProxies {
+    let read = |text: &String| {
+        network("trusted_proxies", text).map_err(|mistake| check(false, mistake)).ok()
+    };
+    TrustedProxies::new(typed.trusted_proxies.iter().filter_map(read).collect())
+}
+
+fn seed(typed: &Typed, check: &mut Check<'_>) -> Option<SeedSettings> {
+    let given = &typed.seed_api;
+    check(is_id(&given.tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
+    given.enabled.then(|| SeedSettings {
+        tenant: given.tenant.clone(),
+        codes: given.codes.clone(),
+        audio: given.audio,
+    })
 }
 
 fn phones(typed: &Typed, check: &mut Check<'_>) -> PhoneRules {
