@@ -19,7 +19,7 @@ pub(crate) enum Invariant {
     HourAndDay,
     /// (6) What is spent is bounded by what was accepted.
     SpendBounded,
-    /// (7) A provider is called only for a message that lies in the store, under a claim that lasts.
+    /// (7) A provider is called only for a message in the store, under a claim that lasts.
     CallUnderClaim,
     /// (8) No call begins after the deadline.
     CallInTime,
