@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::invariants::Invariant;
 use crate::millis;
+use crate::oracle::Oracle;
 use crate::plan::Mood;
 use crate::world::World;
 
@@ -59,7 +60,7 @@ impl World {
 
     /// A receipt for nothing that there is, or for a message under another company's name for it.
     async fn forge(self: &Arc<Self>) {
-        let known = self.judge(|oracle| oracle.some_accepted());
+        let known = self.judge(Oracle::some_accepted);
         let reference = match known {
             Some(reference) if self.dice.percent(60) => reference,
             _ => format!("{:032x}", self.dice.seed()),

@@ -248,7 +248,7 @@ impl World {
                 let what = "a wrong code is not wrong";
                 self.judge(|oracle| {
                     if !wrong {
-                        oracle.breach(Invariant::ItWorks, what)
+                        oracle.breach(Invariant::ItWorks, what);
                     }
                 });
             }

@@ -5,32 +5,32 @@ use std::fmt;
 /// An invariant. Each is held by a check of its own, in `oracle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invariant {
-    /// 1. A verification is approved once at most, with the code that was its newest.
+    /// (1) A verification is approved once at most, with the code that was its newest.
     OneSuccess,
-    /// 2. A code is judged `checks_max` times at most, and nobody is answered without a judgement
+    /// (2) A code is judged `checks_max` times at most, and nobody is answered without a judgement
     /// that was written down.
     FewJudgements,
-    /// 3. Failures in a row never drop without a success, and lock where they must.
+    /// (3) Failures in a row never drop without a success, and lock where they must.
     FailuresStay,
-    /// 4. Two messages to a phone are a gap apart; but for a gap that was given back.
+    /// (4) Two messages to a phone are a gap apart; but for a gap that was given back.
     GapHolds,
-    /// 5. A phone gets its messages of an hour and of a day, and no more; an address asks for its
+    /// (5) A phone gets its messages of an hour and of a day, and no more; an address asks for its
     /// messages of an hour.
     HourAndDay,
-    /// 6. What is spent is bounded by what was accepted.
+    /// (6) What is spent is bounded by what was accepted.
     SpendBounded,
-    /// 7. A provider is called only for a message that lies in the store, under a claim that lasts.
+    /// (7) A provider is called only for a message in the store, under a claim that lasts.
     CallUnderClaim,
-    /// 8. No call begins after the deadline.
+    /// (8) No call begins after the deadline.
     CallInTime,
-    /// 9. One provider accepts a message; two, if an outcome was unknown; and nobody is asked
+    /// (9) One provider accepts a message; two, if an outcome was unknown; and nobody is asked
     /// after a refusal of the number.
     OneAccepts,
-    /// 10. A message is the same whoever carries it, and the one that was meant.
+    /// (10) A message is the same whoever carries it, and the one that was meant.
     SameMessage,
-    /// 11. What is owed ends: five seconds after its deadline, its lease, or the last fault.
+    /// (11) What is owed ends: five seconds after its deadline, its lease, or the last fault.
     EveryJobEnds,
-    /// 12. There is no token without a code that is durably used up.
+    /// (12) There is no token without a code that is durably used up.
     TokenIsPaidFor,
     /// A code is not good for longer than it lives.
     CodeEnds,

@@ -235,34 +235,34 @@ fn last(name: &str) -> &str {
 
 /// What a commit writes, for people.
 pub(crate) fn told(commit: &Commit) -> String {
-    let mut told = String::new();
+    let mut told = vec![String::new()];
     for (key, write) in &commit.writes {
         let name = hex::encode(&key.name);
         let Write::Put { value, due_at, .. } = write else {
-            told += &format!(" -{}:{}", key.kind, last(&name));
+            told.push(format!("-{}:{}", key.kind, last(&name)));
             continue;
         };
-        told += &match key.kind {
+        told.push(match key.kind {
             kind::VERIFICATION => {
                 let of: Verification = serde_json::from_slice(value).unwrap();
                 let (messages, checks) = (of.messages.len(), of.checks.len());
                 let stage = format!("{:?}", of.stage);
                 let stage = stage.split_whitespace().next().unwrap_or_default().to_owned();
-                format!(" v{}={stage}/{messages} messages/{checks} checks", last(&name))
+                format!("v{}={stage}/{messages} messages/{checks} checks", last(&name))
             }
             kind::DELIVERY => {
                 let of: Delivery = serde_json::from_slice(value).unwrap();
                 let tries: Vec<_> = of.tries.iter().map(|it| it.class.as_str()).collect();
-                format!(" d{}={}{tries:?} due {due_at:?}", last(&name), of.status())
+                format!("d{}={}{tries:?} due {due_at:?}", last(&name), of.status())
             }
             kind::STANDING | kind::SENDS | kind::IDEMPOTENCY | kind::ADDRESS | kind::SPENT => {
                 let of: Value = serde_json::from_slice(value).unwrap();
-                format!(" {}:{}={of}", word(key.kind), last(&name))
+                format!("{}:{}={of}", word(key.kind), last(&name))
             }
-            other => format!(" {}:{}", word(other), last(&name)),
-        };
+            other => format!("{}:{}", word(other), last(&name)),
+        });
     }
-    told
+    told.join(" ")
 }
 
 fn word(of: u8) -> &'static str {

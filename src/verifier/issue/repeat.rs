@@ -106,9 +106,10 @@ impl Issue {
     ) -> Result<Next, StoreError> {
         let key = self.idempotency_key();
         let remembered: Option<Remembered> = draft.get(&key)?;
-        let ours = remembered.is_some_and(|it| {
-            matches!(it.stage, RememberedStage::InFlight { until, .. } if until == self.held_until())
-        });
+        let ours = match remembered.map(|it| it.stage) {
+            Some(RememberedStage::InFlight { until, .. }) => until == self.held_until(),
+            Some(RememberedStage::Done { .. }) | None => false,
+        };
         match outcome {
             // Somebody took over meanwhile: what is remembered is theirs.
             _ if !ours => {}

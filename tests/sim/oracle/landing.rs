@@ -66,7 +66,10 @@ impl Oracle {
                     let old: Standing = old.map(parse).unwrap_or_default();
                     self.standing(now, &name, &old, &parse(value), guess, *expires_at);
                 }
-                kind::SENDS => self.sends(now, &name, old.map(parse), &parse(value), *expires_at),
+                kind::SENDS => {
+                    let old: Option<Value> = old.map(parse);
+                    self.sends(now, &name, old.as_ref(), &parse(value), *expires_at);
+                }
                 kind::IDEMPOTENCY => self.key(&name, old, value),
                 kind::ADDRESS => self.address(old, value),
                 _ => {}
@@ -128,7 +131,7 @@ impl Oracle {
         let stage_of = |stage: &Stage| std::mem::discriminant(stage);
         let reopened = ended && stage_of(&old.stage) != stage_of(&new.stage);
         let judged = new.checks.len().saturating_sub(old.checks.len());
-        self.hold(!forgot && !reopened && !(ended && judged > 0), Invariant::EndIsEnd, || {
+        self.hold(!(forgot || reopened || ended && judged > 0), Invariant::EndIsEnd, || {
             format!("v{} goes from {:?} to {:?}", last(name), old.stage, new.stage)
         });
         if matches!(new.stage, Stage::Exhausted { .. }) && !ended {
@@ -233,14 +236,14 @@ impl Oracle {
         &mut self,
         now: Millis,
         name: &str,
-        old: Option<Value>,
+        old: Option<&Value>,
         new: &Value,
         expires_at: Millis,
     ) {
         let waived = |of: &Value| of["gap_waived"].as_bool().unwrap_or(false);
         let kept = expires_at + self.plan.apart() + LATEST >= now + DAY;
         self.hold(kept, Invariant::HourAndDay, || format!("sends of {} are forgotten", last(name)));
-        if !waived(new) || old.as_ref().is_some_and(waived) {
+        if !waived(new) || old.is_some_and(waived) {
             return;
         }
         let lately = self.lately_given_back(now, name);
