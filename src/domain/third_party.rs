@@ -181,8 +181,8 @@ impl Health {
         self.failures = 0;
     }
 
-    /// It answered that it does not know us: there is no use in waiting, and what takes its place is
-    /// given out meanwhile.
+    /// It answered that it does not know us: there is no use in waiting, and what takes its place
+    /// is given out meanwhile.
     pub fn refused_us(&mut self, now: Millis) {
         self.failures = 0;
         self.failed_at = Some(now);

@@ -1,7 +1,7 @@
 //! Caps at work: each node leases blocks of them and takes messages out of these in memory, so
 //! that a send costs no commit of its own, and no record is written by every request.
 //!
-//! A message takes its share under a [`Ticket`], in the phone's decision, after the challenge and
+//! A message takes its share under a `Ticket`, in the phone's decision, after the challenge and
 //! all other limits: whoever is refused by those uses nothing up. What was taken for a request
 //! that came to nothing goes back when its ticket is dropped.
 

@@ -7,6 +7,7 @@ mod challenge;
 mod check;
 mod crowd;
 mod issue;
+mod judging;
 mod letter;
 mod look;
 mod receive;

@@ -56,8 +56,8 @@ impl Turnstile {
         format!(
             "trusted_proxies = [\"127.0.0.0/8\"]\n[challenge]\nexempt = []\n{challenge}\n\
              [[challenge.third_parties]]\nkind = \"turnstile\"\nbase_url = \"http://{}/v0\"\n\
-             site_key = \"0x4AAAAAAA-site\"\nsecret_key = \"{SECRET}\"\nhosts = [\"club.example\"]\n\
-             {more}\n{USUAL}\n[[tenants]]\nid = \"club\"\nsecret_key = \"sk_club_secret\"\n\
+             site_key = \"0x4AAAAAAA-site\"\nsecret_key = \"{SECRET}\"\n\
+             hosts = [\"club.example\"]\n{more}\n{USUAL}\n[[tenants]]\nid = \"club\"\nsecret_key = \"sk_club_secret\"\n\
              publishable_key = \"{BROWSER}\"\nchallenge_kinds = [\"turnstile\"]\n",
             self.address
         )
