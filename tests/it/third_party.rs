@@ -57,8 +57,9 @@ impl Turnstile {
             "trusted_proxies = [\"127.0.0.0/8\"]\n[challenge]\nexempt = []\n{challenge}\n\
              [[challenge.third_parties]]\nkind = \"turnstile\"\nbase_url = \"http://{}/v0\"\n\
              site_key = \"0x4AAAAAAA-site\"\nsecret_key = \"{SECRET}\"\n\
-             hosts = [\"club.example\"]\n{more}\n{USUAL}\n[[tenants]]\nid = \"club\"\nsecret_key = \"sk_club_secret\"\n\
-             publishable_key = \"{BROWSER}\"\nchallenge_kinds = [\"turnstile\"]\n",
+             hosts = [\"club.example\"]\n{more}\n{USUAL}\n[[tenants]]\nid = \"club\"\n\
+             secret_key = \"sk_club_secret\"\npublishable_key = \"{BROWSER}\"\n\
+             challenge_kinds = [\"turnstile\"]\n",
             self.address
         )
     }
