@@ -102,7 +102,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    async fn outcome(&self, message: &Message) -> Outcome {
+    async fn outcome(&self, message: &Message, call: usize) -> Outcome {
         let (world, company) = (&self.world, &self.world.companies[self.company]);
         let deduplicates = world.plan.companies[self.company].deduplicates;
         match company.fate(world) {
@@ -125,7 +125,7 @@ impl Line {
                     if before {
                         ours.saw("told_apart");
                     } else {
-                        ours.taken(place, &message, &name);
+                        ours.taken(place, &message, call, &name);
                     }
                     // Nobody may wait for it any more.
                     let _ = sender.send((name, before));
@@ -160,7 +160,7 @@ impl Provider for Line {
     async fn send(&self, message: &Message) -> Outcome {
         let call = self.world.call_begins(&self.life, self.company, message).await;
         self.life.step(&self.world).await;
-        let outcome = self.outcome(message).await;
+        let outcome = self.outcome(message, call).await;
         self.world.call_ends(&self.life, &message.reference, call, &outcome);
         self.life.step(&self.world).await;
         outcome
@@ -185,10 +185,10 @@ impl Provider for Line {
 
 impl World {
     /// A company has taken a message: it reaches the phone, or not, and receipts follow.
-    fn taken(self: &Arc<Self>, place: usize, message: &Message, name: &str) {
+    fn taken(self: &Arc<Self>, place: usize, message: &Message, call: usize, name: &str) {
         let (phone, code) = (message.phone.e164().to_owned(), message.code.digits().to_owned());
         self.say(format_args!("{} took {} for {}", self.companies[place].name, name, phone));
-        self.message_taken(place, &message.reference);
+        self.message_taken(place, &message.reference, call);
         let (world, reference) = (Arc::clone(self), message.reference.clone());
         let name = name.to_owned();
         self.tasks.spawn(async move {

@@ -389,9 +389,9 @@ impl World {
     }
 
     /// A company has taken a message.
-    pub(crate) fn message_taken(&self, company: usize, reference: &str) {
+    pub(crate) fn message_taken(&self, company: usize, reference: &str, call: usize) {
         let now = self.clock.now();
-        self.judge(|oracle| oracle.taken(now, company, reference));
+        self.judge(|oracle| oracle.taken(now, company, reference, call));
     }
 
     /// A message reached a phone.

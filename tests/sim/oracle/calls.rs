@@ -117,15 +117,14 @@ impl Oracle {
         }
     }
 
-    /// 9: a provider has taken a message, and sends it.
-    pub(crate) fn taken(&mut self, now: Millis, company: usize, id: &str) {
+    /// 9: a provider has taken the message of this call, and sends it.
+    pub(crate) fn taken(&mut self, now: Millis, company: usize, id: &str, call: usize) {
         let Some(job) = self.jobs.get_mut(id) else {
             self.breach(Invariant::CallUnderClaim, format!("d{} is nobody's", last(id)));
             return;
         };
         job.sent += 1;
-        let call = job.calls.iter_mut().rev().find(|it| it.company == company && !it.taken);
-        if let Some(call) = call {
+        if let Some(call) = job.calls.get_mut(call) {
             call.taken = true;
         }
         let (sent, given_back) = (job.sent, job.gap_given_back);
