@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tend::{Phase, Tend};
-use super::{Dispatcher, seconds};
+use super::{Dispatcher, SETTLE_PAUSE, seconds};
 use crate::domain::code::Code;
 use crate::domain::delivery::{Claim, Delivery, Settled, Stage};
 use crate::domain::id::DeliveryId;
@@ -114,19 +114,24 @@ impl Dispatcher {
     }
 
     /// Gives the first call of a resend to the provider that its line begins with; `None` if the
-    /// delivery is somebody else's by now.
+    /// delivery is somebody else's by now. Where nobody knows whether that was written down, it is
+    /// written again, and nobody is called before: a call to the first one would be laid to the
+    /// other's account (the simulation found that).
     async fn redirect(&self, id: DeliveryId, claim: &Claim, line: &Line) -> Option<Claim> {
-        let (number, turn, note) = (claim.number, line.first(), line.note.clone());
-        let act = move |delivery: &mut Delivery, _: Option<Unwanted>| {
-            let redirected = delivery.redirect(number, turn, note.clone());
-            let changed = redirected.is_some();
-            (redirected, changed)
-        };
-        match transact(&self.store, Tend { id, act }, Phase::Act(None)).await {
-            Ok(tended) => tended.and_then(|(redirected, _)| redirected),
-            // It stays with the first one.
-            Err(_) => Some(claim.clone()),
+        while self.clock.now() < claim.call_before {
+            let (number, turn, note) = (claim.number, line.first(), line.note.clone());
+            let act = move |delivery: &mut Delivery, _: Option<Unwanted>| {
+                let redirected = delivery.redirect(number, turn, note.clone());
+                let changed = redirected.is_some();
+                (redirected, changed)
+            };
+            match transact(&self.store, Tend { id, act }, Phase::Act(None)).await {
+                Ok(tended) => return tended.and_then(|(redirected, _)| redirected),
+                Err(error) => tracing::warn!(%error, delivery = %id, "not redirected yet"),
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
         }
+        None
     }
 
     async fn call(&self, claim: &Claim, message: &Message) -> Outcome {

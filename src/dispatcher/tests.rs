@@ -1,4 +1,5 @@
 mod lookups;
+mod lost;
 
 use std::collections::BTreeSet;
 
