@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::bill::Before;
 use super::tend::{Phase, Tend};
 use super::watch::Watched;
 use super::{Dispatcher, LOOK_UPS_MAX};
@@ -15,7 +16,7 @@ use crate::clock::Millis;
 use crate::domain::delivery::{Asked, Claim, Delivery, Settled, Stage};
 use crate::domain::id::DeliveryId;
 use crate::domain::outcome::{Action, Class, Found, Outcome};
-use crate::domain::phone::Phone;
+use crate::domain::phone::{Phone, Region};
 use crate::domain::verification::Unwanted;
 use crate::keys::Use;
 use crate::providers::{LooksUp, Message, Sent};
@@ -178,7 +179,8 @@ impl Dispatcher {
         let kept = self.looks_up(watched.place) == LooksUp::All;
         let phone = watched.sent.phone.e164().as_bytes();
         let number = kept.then(|| self.keys.ring().seal(Use::Sealing, NUMBER, phone));
-        match self.write_down(watched.id, provider.name(), found.clone(), claim, number).await {
+        let of = (number, watched.sent.phone.country());
+        match self.write_down(watched.id, provider.name(), found.clone(), claim, of).await {
             Ok(changed) => {
                 verifier::count_receipt(provider.name(), if changed { "taken" } else { "ignored" });
                 changed && (claim.is_some() || matches!(found, Found::Settled(_)))
@@ -196,11 +198,11 @@ impl Dispatcher {
         provider: &str,
         found: Found,
         claim: Option<u32>,
-        number: Option<String>,
+        (number, country): (Option<String>, Option<Region>),
     ) -> Result<bool, StoreError> {
         let (now, provider): (Millis, _) = (self.clock.now(), provider.to_owned());
         let act = move |delivery: &mut Delivery, _: Option<Unwanted>| {
-            let owed = delivery.is_owed();
+            let before = Before::of(delivery);
             let changed = match &found {
                 Found::Nothing => false,
                 Found::Settled(receipt) => delivery.receive(&provider, receipt, now),
@@ -212,11 +214,12 @@ impl Dispatcher {
                     taken
                 }
             };
-            ((changed, owed && !delivery.is_owed()), changed)
+            ((changed, before), changed)
         };
         let tended = transact(&self.store, Tend { id, act }, Phase::Act(None)).await?;
-        let Some(((changed, ended), delivery)) = tended else { return Ok(false) };
-        if ended {
+        let Some(((changed, before), delivery)) = tended else { return Ok(false) };
+        self.bill(&delivery, before, country);
+        if before.ended_in(&delivery) {
             self.ended(id, &delivery).await;
         }
         Ok(changed)
