@@ -25,11 +25,19 @@ from scipy.sparse.csgraph import dijkstra
 from trace_attack import ZOOM, Reader, apart, blobs, disk, ink, ring, without_patches
 
 HALF = 2  # places are two pixels apart
-ROWS, COLUMNS, WAYS = 60, 132, 16
+ROWS, COLUMNS, WAYS = 78, 108, 16
 STEPS = [(round(2 * math.sin(2 * math.pi * k / WAYS)), round(2 * math.cos(2 * math.pi * k / WAYS))) for k in range(WAYS)]
 FREE = .12  # what a pixel of line costs; one of paper costs 1
 TURN = .35  # what a turn by one direction costs
+LIMIT = 70  # the dearest way that is looked for
 ENDS = 9  # letters at most
+INWARD = 6  # how far from a letter's middle its line passes, towards the picture's middle
+
+
+def met(middle):
+    """Where a line meets a letter."""
+    inward = np.array([COLUMNS, ROWS]) * HALF / 2 - middle
+    return middle + INWARD * inward / max(1, np.hypot(*inward))
 
 
 def edges():
@@ -66,7 +74,7 @@ def costs(dark, found):
     cost = FREE + (1 - FREE) * (1 - seen) * dear
     # Who passes the middle of a letter stops there: no way leads on through it.
     for middle, _, _ in found:
-        column, row = (middle / HALF).round().astype(int)
+        column, row = (met(middle) / HALF).round().astype(int)
         cv2.circle(cost, (int(column), int(row)), 3, 2.5, -1)
     return cost
 
@@ -77,7 +85,7 @@ def legs(dark, start, found):
     sources, targets, middles, lengths, turned = EDGES
     weights = lengths * (cost[targets // WAYS] + cost[middles]) / 2 + turned
     rows, columns, data = [sources], [targets], [weights]
-    places = [middle for middle, _, _ in found]
+    places = [met(middle) for middle, _, _ in found]
     for number, place in enumerate([*places, start]):
         for way in range(WAYS):
             angle = 2 * math.pi * way / WAYS
@@ -89,8 +97,8 @@ def legs(dark, start, found):
                 data.append([1e-6])
     count = NODES + len(places) + 1
     graph = csr_matrix((np.concatenate(data), (np.concatenate(rows), np.concatenate(columns))), (count, count))
-    reached = dijkstra(graph, indices=range(NODES, count), limit=70)[:, :NODES].reshape(-1, ROWS, COLUMNS, WAYS)
-    reached = np.minimum(reached.min(3), 90)
+    reached = dijkstra(graph, indices=range(NODES, count), limit=LIMIT)[:, :NODES].reshape(-1, ROWS, COLUMNS, WAYS)
+    reached = np.minimum(reached.min(3), 1.3 * LIMIT)
     out = np.zeros((len(places) + 1, len(places)))
     for number, place in enumerate(places):
         column, row = (place / HALF).round().astype(int)

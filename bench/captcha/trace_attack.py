@@ -102,7 +102,7 @@ class Reader:
 
 def ink(path):
     """Darkness from 0 to 1, four times as many pixels."""
-    gray = np.asarray(Image.open(path).convert('L'), np.float32)[:120]
+    gray = np.asarray(Image.open(path).convert('L'), np.float32)[:156]
     return (gray.max() - gray) / max(1, gray.max() - gray.min())
 
 

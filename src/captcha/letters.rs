@@ -12,7 +12,7 @@ use super::{turn, wave};
 pub const ALPHABET: &[u8; 15] = b"ACEHKLMNRTUWX39";
 
 /// How high a capital letter stands before its own size is applied, in pixels.
-pub(super) const CAPITAL: f32 = 38.0;
+pub(super) const CAPITAL: f32 = 37.0;
 /// How far the wave moves a point of an outline at most, in pixels.
 const WAVE: f32 = 1.2;
 /// How many pixels of an outline make one wave, at least and at most.
@@ -66,10 +66,10 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    /// Any look of a letter of the alphabet.
-    pub(super) fn new(c: char, random: &mut Random) -> Self {
+    /// Any look of a letter of the alphabet, so many times as large as usual.
+    pub(super) fn new(c: char, scale: f32, random: &mut Random) -> Self {
         let face = random.pick(&FACES);
-        let size = random.between(0.88, 1.08);
+        let size = random.between(0.88, 1.08) * scale;
         let slant = random.between(-0.2, 0.2);
         let (sin, cos) = turn(random.between(-0.17, 0.17));
         let (start, side) = (random.between(0.0, 1.0), random.between(0.0, 1.0));
@@ -110,7 +110,7 @@ mod tests {
         for number in 0..=255 {
             let mut random = Random::new(&[number; 32]);
             for c in ALPHABET.map(char::from) {
-                let half = Letter::new(c, &mut random).half;
+                let half = Letter::new(c, 1.0, &mut random).half;
                 assert!((9.0..38.0).contains(&half.x), "{c}, seed {number}: {half:?}");
                 assert!((15.0..29.0).contains(&half.y), "{c}, seed {number}: {half:?}");
             }

@@ -16,6 +16,7 @@ mod file;
 mod fill;
 mod letters;
 mod patches;
+mod places;
 pub(crate) mod random;
 mod raster;
 mod rule;
@@ -35,9 +36,9 @@ pub use letters::ALPHABET;
 pub use rule::{Language, Level, Rule};
 
 /// The width of every picture, in pixels.
-pub const WIDTH: u32 = 264;
+pub const WIDTH: u32 = 216;
 /// The height of a picture without a caption, in pixels.
-pub const HEIGHT: u32 = 120;
+pub const HEIGHT: u32 = 156;
 /// What a caption adds to the height, in pixels.
 pub const CAPTION_HEIGHT: u32 = 24;
 /// The length of an answer.
@@ -78,8 +79,9 @@ pub fn draw(text: &str, seed: &[u8; 32], style: Style) -> Vec<u8> {
     let mut random = Random::new(seed);
     let (main, decoy) = casting(text, style, &mut random);
     let taken = main.len();
+    let scale = style.level.scale();
     let mut letters: Vec<Letter> =
-        main.iter().chain(&decoy).map(|&c| Letter::new(c, &mut random)).collect();
+        main.iter().chain(&decoy).map(|&c| Letter::new(c, scale, &mut random)).collect();
     let threads = Threads::lay(&mut letters, taken, Marks::of(style.rule), &mut random);
     let patches = (style.level != Level::Plain).then(|| Patches::new(&mut random));
     let &(paper, ink) = random.pick(&COLOURS);

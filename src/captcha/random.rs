@@ -48,7 +48,7 @@ impl Random {
     }
 
     /// A whole number below the limit, which is at most 65,536.
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::from(self.next()) * limit / 65_536
     }
 

@@ -103,6 +103,11 @@ impl Level {
     pub(super) fn letters(self) -> usize {
         if self == Self::More { 8 } else { 7 }
     }
+
+    /// How large letters are: the more there are, the less room each has.
+    pub(super) fn scale(self) -> f32 {
+        if self == Self::More { 0.88 } else { 1.0 }
+    }
 }
 
 /// The languages of instructions.
