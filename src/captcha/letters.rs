@@ -71,7 +71,7 @@ impl Letter {
         let face = random.pick(&FACES);
         let size = random.between(0.88, 1.08) * scale;
         let slant = random.between(-0.2, 0.2);
-        let (sin, cos) = turn(random.between(-0.17, 0.17));
+        let (sin, cos) = turn(random.between(-0.14, 0.14));
         let (start, side) = (random.between(0.0, 1.0), random.between(0.0, 1.0));
         let length = random.between(WAVE_LENGTH.0, WAVE_LENGTH.1);
         let mut shape = face.outline(c).clone();

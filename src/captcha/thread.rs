@@ -26,25 +26,25 @@ const CLEAR: f32 = 4.0;
 /// How far a line keeps from a mark that is not its own, in pixels.
 const MARK_CLEAR: f32 = 15.0;
 /// How far a mark keeps from letters: half of its size and a little more, in pixels.
-const MARK_GAP: f32 = 9.5;
+const MARK_GAP: f32 = 10.0;
 /// Half of a mark's size: its line begins here, in pixels.
 const MARK: f32 = 7.0;
 /// Lines nearer to each other than this must cross, and not run side by side, in pixels.
 const NEAR: f32 = 10.0;
 /// How steeply they cross: the sine of the angle.
-const STEEP: f32 = 0.62;
+const STEEP: f32 = 0.66;
 /// How sharply a line turns at a letter at most: the cosine between its two arms.
 const SHARP: f32 = 0.82;
 /// How often lines cross at most.
-const CROSSINGS: usize = 4;
+const CROSSINGS: usize = 3;
 /// How far two crossings are from each other at least, in pixels.
-const CROSSINGS_APART: f32 = 14.0;
+const CROSSINGS_APART: f32 = 20.0;
 /// A way longer than this leads through the middle, in pixels.
 const FAR: f32 = 80.0;
 /// How far such a way bends from straight towards the middle of the picture, and a shorter one.
-const PULL: [(f32, f32); 2] = [(0.15, 0.7), (-0.05, 0.3)];
+const PULL: [(f32, f32); 2] = [(0.15, 0.6), (-0.05, 0.3)];
 /// How far it bends anywhere else besides, in pixels.
-const BULGE: [f32; 2] = [18.0, 8.0];
+const BULGE: [f32; 2] = [15.0, 7.0];
 /// How far from the middle of a letter a line meets it, towards the middle of the picture, in
 /// pixels: its outer half stays whole, and so easy to read.
 const INWARD: f32 = 7.0;
