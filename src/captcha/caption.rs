@@ -9,7 +9,7 @@ use super::{CAPTION_HEIGHT, Language, Rule, WIDTH};
 /// Where the strips' text stands: its baseline, in pixels from the top.
 const BASELINE: f32 = 17.0;
 /// The size of the text, in pixels; a longer line is set smaller.
-const TEXT: f32 = 16.0;
+const TEXT: f32 = 14.0;
 /// What stays free at both sides, in pixels.
 const MARGIN: f32 = 6.0;
 

@@ -14,7 +14,7 @@ const FAST: i32 = 1;
 /// paper, and only with a line below.
 const TIGHT: i32 = 6;
 /// How many bytes are so little: about as much as compressing it harder gains.
-const LITTLE: usize = 96;
+const LITTLE: usize = 128;
 /// The chunk that fills a file up: ancillary, private, safe to copy.
 const FILLING: png::chunk::ChunkType = png::chunk::ChunkType(*b"fiLl");
 /// What a file holds besides its compressed data and its filling.
