@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use countersign::captcha::Level;
 use countersign::chance::SeededChance;
 use countersign::clock::Clock;
 use countersign::config::Config;
@@ -433,7 +434,12 @@ fn doors() -> Doors {
         public_url: URL.to_owned(),
         proxies: TrustedProxies::new(vec![loopback]),
         tenants,
-        seed: Some(SeedSettings { tenant: "default".to_owned(), codes, audio: true }),
+        seed: Some(SeedSettings {
+            tenant: "default".to_owned(),
+            codes,
+            audio: true,
+            level: Level::Plain,
+        }),
         dev: Some(Dev { simulator: Arc::new(Simulator::default()), publishable_key: None }),
     };
     let providers: Providers = Arc::new([]);

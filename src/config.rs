@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+use crate::captcha::Level;
 use crate::clock::{Millis, SECOND};
 use crate::domain::code::{Code, DIGITS};
 use crate::domain::money::Micros;
@@ -227,10 +228,13 @@ fn trusted_proxies(typed: &Typed, check: &mut Check<'_>) -> TrustedProxies {
 fn seed(typed: &Typed, check: &mut Check<'_>) -> Option<SeedSettings> {
     let given = &typed.seed_api;
     check(is_id(&given.tenant), "seed_api.tenant: 1 to 64 letters, digits, - and _".to_owned());
+    let level = Level::ALL.into_iter().find(|level| level.number() == given.level);
+    check(level.is_some(), format!("seed_api.level: {} is not 1, 2 or 3", given.level));
     given.enabled.then(|| SeedSettings {
         tenant: given.tenant.clone(),
         codes: given.codes.clone(),
         audio: given.audio,
+        level: level.unwrap_or(Level::Plain),
     })
 }
 

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_large_and_fit_their_cells() {
+    fn letters_are_large_and_leave_room_for_each_other() {
         for number in 0..=255 {
             let mut random = Random::new(&[number; 32]);
             for c in ALPHABET.map(char::from) {

@@ -179,6 +179,7 @@ pub(super) struct SeedApi {
     pub(super) enabled: bool,
     pub(super) tenant: String,
     pub(super) audio: bool,
+    pub(super) level: u8,
     pub(super) codes: Codes,
 }
 

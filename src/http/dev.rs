@@ -58,7 +58,7 @@ pub(super) async fn named_answer(
 ) -> Result<Json<Value>, Problem> {
     let seed = doors.settings.seed.as_ref().filter(|_| is_name(&uuid));
     let seed = seed.ok_or_else(|| Problem::of(Kind::NotFound))?;
-    let picture = doors.verifier.named_picture(&seed.tenant, &uuid);
+    let picture = doors.verifier.named_picture(&seed.tenant, &uuid, seed.level);
     let heard = |language| doors.verifier.named_clip(&seed.tenant, &uuid, language).text;
     let [zh, en] = Language::ALL.map(heard);
     Ok(Json(json!({"answer": picture.text, "audio": {"zh": zh, "en": en}})))

@@ -11,7 +11,7 @@ use super::challenges::png;
 use super::client_ip::Peer;
 use super::problem::{Kind, Problem};
 use super::{Doors, body};
-use crate::captcha::Language;
+use crate::captcha::{Language, Level};
 use crate::domain::challenge::is_name;
 use crate::domain::clip::is_heard;
 use crate::domain::code::Code;
@@ -51,6 +51,8 @@ pub struct Settings {
     pub codes: Codes,
     /// Whether pictures come with audio.
     pub audio: bool,
+    /// How hard pictures are.
+    pub level: Level,
 }
 
 /// What this door says.
@@ -145,7 +147,8 @@ pub(super) async fn image(
     asked.map_err(|refusal| Problem::refused(&refusal, doors.verifier.clock()))?;
     metrics::counter!("countersign_challenges_total", "kind" => "named").increment(1);
     let caption = if english(&headers) { Language::English } else { Language::Chinese };
-    let picture = doors.verifier.named_picture(&tenant(&doors), &uuid);
+    let level = doors.settings.seed.as_ref().map_or(Level::Plain, |seed| seed.level);
+    let picture = doors.verifier.named_picture(&tenant(&doors), &uuid, level);
     png(&doors, picture, Some(caption)).await
 }
 

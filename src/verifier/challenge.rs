@@ -16,9 +16,6 @@ use crate::domain::risk::{Hint, Reason, Step};
 use crate::keys::{Ring, Use};
 use crate::store::{Key, StoreError, transact_once};
 
-/// How hard the seed's pictures are: a name has one picture, whoever asks for it.
-const LEVEL: Level = Level::Plain;
-
 /// What stands between a tenant and a challenge's seal: in no tenant's id, in no seal.
 const JOINT: char = '~';
 
@@ -361,9 +358,9 @@ impl Verifier {
     }
 
     /// The picture that a chosen name has now.
-    pub fn named_picture(&self, tenant: &str, name: &str) -> Picture {
+    pub fn named_picture(&self, tenant: &str, name: &str, level: Level) -> Picture {
         let window = window_at(self.clock.now());
-        pictures(&self.keys.ring(), &Subject::Named { tenant, name, window })
+        pictures(&self.keys.ring(), &Subject::Named { tenant, name, window }, level)
             .next()
             .expect("a ring holds a challenge key")
     }
@@ -379,8 +376,12 @@ fn purpose(tenant: &str) -> Vec<u8> {
 }
 
 /// The picture under every accepted key: one that was fetched before a rotation is still good.
-pub(super) fn pictures(ring: &Ring, subject: &Subject<'_>) -> impl Iterator<Item = Picture> {
-    ring.challenge().map(|key| Picture::derive(key, subject, LEVEL))
+pub(super) fn pictures(
+    ring: &Ring,
+    subject: &Subject<'_>,
+    level: Level,
+) -> impl Iterator<Item = Picture> {
+    ring.challenge().map(move |key| Picture::derive(key, subject, level))
 }
 
 pub(super) fn minted_pictures(ring: &Ring, minted: &Minted) -> impl Iterator<Item = Picture> {

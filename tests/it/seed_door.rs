@@ -308,3 +308,25 @@ async fn the_codes_are_the_operators() {
     row(&send_right(&world, &phone, "codes-3").await, ("C", THROTTLED.1));
     row(&login(&world, &phone, "letters").await, ("D", CODE_WRONG.1));
 }
+
+/// Patches turn half of the paper into ink; on plain paper it is a fifth at most.
+#[tokio::test]
+async fn pictures_are_as_hard_as_is_configured_and_good_for_a_message() {
+    for (level, ink) in [(1, 8..22), (2, 35..65), (3, 35..65)] {
+        let world = World::start(&format!("{USUAL}\n[seed_api]\nlevel = {level}\n")).await;
+        let mut shares = 0;
+        for number in 0..4 {
+            let answer = world.get(&format!("/image_codes/level-{number}/")).send().await.unwrap();
+            let file = answer.bytes().await.unwrap();
+            let mut decoder = png::Decoder::new(std::io::Cursor::new(&file));
+            decoder.set_transformations(png::Transformations::IDENTITY);
+            let mut reader = decoder.read_info().unwrap();
+            let mut data = vec![0; reader.output_buffer_size().unwrap()];
+            reader.next_frame(&mut data).unwrap();
+            let dark: u32 = data.iter().map(|byte| byte.count_ones()).sum();
+            shares += dark * 100 / u32::try_from(data.len() * 8).unwrap();
+        }
+        assert!(ink.contains(&(shares / 4)), "level {level}: {} %", shares / 4);
+        row(&send_right(&world, &mobile(110, level), "level-0").await, FINE);
+    }
+}

@@ -186,7 +186,7 @@ async fn a_spoken_challenge_ends_to_the_millisecond_and_is_used_once_at_once() {
 async fn a_named_challenge_is_read_or_heard_in_its_window_and_the_next_and_once() {
     let world = world(WIDE);
     let clip = |name: &str, language| world.verifier.named_clip("shop", name, language).text;
-    let picture = |name: &str| world.verifier.named_picture("shop", name).text;
+    let picture = |name: &str| world.verifier.named_picture("shop", name, Level::Plain).text;
     for language in Language::ALL {
         let name = format!("heard-{language:?}");
         let (digits, text) = (clip(&name, language), picture(&name));
