@@ -107,7 +107,7 @@ fn a_secret_may_be_a_file() {
 }
 
 /// A table of each kind that takes settings, whole.
-const WHOLE: [(&str, &str); 9] = [
+const WHOLE: [(&str, &str); 10] = [
     ("yuntongxun", "account_sid = \"a\"\nauth_token = \"t\"\napp_id = \"b\""),
     (
         "aliyun",
@@ -121,6 +121,10 @@ const WHOLE: [(&str, &str); 9] = [
          from = \"+15005550006\"",
     ),
     ("vonage", "api_key = \"a\"\napi_secret = \"s\"\nfrom = \"AcmeInc\""),
+    (
+        "plivo",
+        "auth_id = \"MAFAKE0000000000001X\"\nauth_token = \"t\"\nfrom = \"+14155550100\"",
+    ),
     ("huawei", "app_key = \"k\"\napp_secret = \"s\"\nfrom = \"8824\"\ntemplate_id = \"e14\""),
     ("aws", "access_key_id = \"A\"\nsecret_access_key = \"s\"\nregion = \"us-east-1\""),
     (

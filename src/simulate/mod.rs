@@ -18,6 +18,7 @@ mod call;
 mod control;
 mod desk;
 mod huawei;
+mod plivo;
 mod push;
 mod server;
 mod smpp;
@@ -41,13 +42,14 @@ use desk::{Desk, Sent};
 use push::Push;
 
 /// Every dialect. A new one is a file, a line here, and its vectors.
-const DIALECTS: [&Dialect; 9] = [
+const DIALECTS: [&Dialect; 10] = [
     &yuntongxun::DIALECT,
     &aliyun::DIALECT,
     &tencent::DIALECT,
     &huawei::DIALECT,
     &twilio::DIALECT,
     &vonage::DIALECT,
+    &plivo::DIALECT,
     &aws::DIALECT,
     &smpp::DIALECT,
     &webhook::DIALECT,

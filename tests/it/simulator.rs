@@ -124,6 +124,7 @@ async fn every_kind_of_provider_carries_a_message_through_the_simulator() {
         "twilio",
         "twilio-verify",
         "vonage",
+        "plivo",
         "aws",
         "aws-sns",
         "smpp",
