@@ -38,7 +38,7 @@ use crate::verifier::caps::Caps;
 use crate::verifier::records::{self, PhoneName};
 use crate::verifier::{Handoff, Verifier};
 use bill::Before;
-use entered::Watched;
+use entered::Unjudged;
 use tend::{Phase, Tend};
 use watch::Watch;
 
@@ -74,7 +74,7 @@ pub struct Dispatcher {
     router: Arc<Router>,
     last_line: LastLine,
     caps: Option<Arc<Caps>>,
-    watched: Arc<Watched>,
+    unjudged: Arc<Unjudged>,
     calls: Arc<Semaphore>,
     look_ups: Arc<Semaphore>,
     watch: Arc<Watch>,
@@ -90,7 +90,7 @@ impl Dispatcher {
         let (watch, tracker) = (Arc::default(), TaskTracker::new());
         let last_line = LastLine::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
-        let (caps, watched, chance) = (None, Arc::default(), Source::default());
+        let (caps, unjudged, chance) = (None, Arc::default(), Source::default());
         Self {
             store,
             clock,
@@ -99,7 +99,7 @@ impl Dispatcher {
             router,
             last_line,
             caps,
-            watched,
+            unjudged,
             calls,
             look_ups,
             watch,
@@ -316,7 +316,7 @@ impl Dispatcher {
         let done = outcome.class.action() == Action::Done;
         let jitter = if done { 0 } else { self.chance.clone().below(u64::MAX) };
         let first = if done { Phase::Act(None) } else { Phase::Delivery };
-        let country = line.country;
+        let (country, counts) = (line.country, self.can_judge_later());
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
             let before = Before::of(delivery);
             let mut settled =
@@ -328,6 +328,9 @@ impl Dispatcher {
             if let Some(kept) = kept.as_ref().filter(|_| changed) {
                 delivery.ask_later(kept.clone());
             }
+            if counts && changed {
+                delivery.count_for(country);
+            }
             ((settled, before), changed)
         };
         let tended = transact(&self.store, Tend { id, act }, first).await?;
@@ -335,7 +338,9 @@ impl Dispatcher {
             return Ok((Settled::TooLate, None));
         };
         self.bill(&delivery, before, country);
-        self.watch(id, &delivery, country);
+        if settled != Settled::TooLate {
+            self.judge_later(id, &delivery);
+        }
         Ok((settled, Some(delivery)))
     }
 

@@ -13,9 +13,9 @@ use countersign::clock::{Clock, HOUR, MINUTE, Millis, SECOND};
 use countersign::domain::beta::uniform;
 use countersign::domain::money::Micros;
 use countersign::domain::phone::Phone;
+use countersign::domain::policy::ENTERED_WITHIN;
 use countersign::providers::simulated::{Simulated, Simulator};
 use countersign::providers::{Provider, Providers};
-use countersign::routing::adaptive::IN_TIME;
 use countersign::routing::prices::{Price, Prices};
 use countersign::routing::{Route, Router};
 
@@ -173,8 +173,8 @@ impl Model {
         let failing = place == 0 && OUTAGE.contains(&now);
         let arrives = self.happens(if failing { self.scenario.arrives } else { ARRIVES });
         let after = self.entering();
-        let entered = arrives && self.happens(WILLING) && after < IN_TIME;
-        self.at(now + IN_TIME + 1, Event::Judged { place, entered });
+        let entered = arrives && self.happens(WILLING) && after < ENTERED_WITHIN;
+        self.at(now + ENTERED_WITHIN + 1, Event::Judged { place, entered });
         let again = first_through.is_none() && !arrives && self.happens(ASKS_AGAIN);
         if again {
             let waits = MINUTE + Millis::try_from(self.number % 30).unwrap() * SECOND;

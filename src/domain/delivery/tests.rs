@@ -22,6 +22,7 @@ fn new() -> Delivery {
         tries: vec![],
         note: None,
         set_aside: Micros(0),
+        counted: None,
     }
 }
 
