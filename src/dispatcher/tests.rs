@@ -1,3 +1,4 @@
+mod caps;
 mod entered;
 mod lookups;
 mod lost;
