@@ -121,10 +121,7 @@ const WHOLE: [(&str, &str); 10] = [
          from = \"+15005550006\"",
     ),
     ("vonage", "api_key = \"a\"\napi_secret = \"s\"\nfrom = \"AcmeInc\""),
-    (
-        "plivo",
-        "auth_id = \"MAFAKE0000000000001X\"\nauth_token = \"t\"\nfrom = \"+14155550100\"",
-    ),
+    ("plivo", "auth_id = \"MAFAKE0000000000001X\"\nauth_token = \"t\"\nfrom = \"+14155550100\""),
     ("huawei", "app_key = \"k\"\napp_secret = \"s\"\nfrom = \"8824\"\ntemplate_id = \"e14\""),
     ("aws", "access_key_id = \"A\"\nsecret_access_key = \"s\"\nregion = \"us-east-1\""),
     (

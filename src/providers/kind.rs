@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
 use super::{
-    Message, Provider, aliyun, aws, huawei, plivo, smpp, tencent, twilio, vonage, webhook, yuntongxun,
+    Message, Provider, aliyun, aws, huawei, plivo, smpp, tencent, twilio, vonage, webhook,
+    yuntongxun,
 };
 use crate::clock::Clock;
 

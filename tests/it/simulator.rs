@@ -229,6 +229,55 @@ async fn a_message_that_was_taken_without_an_answer_is_looked_up_and_not_sent_ag
     }
 }
 
+/// A certificate for this machine that is its own authority, and its key.
+fn certificate(folder: &Path) -> (String, String) {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let wanted = "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n\
+                  [dn]\nCN = centre\n\
+                  [v3]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1\n";
+    std::fs::write(path("centre.cnf"), wanted).unwrap();
+    let (cert, key) = (path("centre.pem"), path("centre.key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-config", &path("centre.cnf"), "-keyout", &key, "-out", &cert])
+        .output()
+        .expect("openssl is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (cert, key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smpp_over_tls_is_tried_without_an_account_and_a_stranger_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(folder.path());
+    let port = free_port();
+    let with_tls = ["--tls-cert", cert.as_str(), "--tls-key", key.as_str()];
+    let simulated = Simulated::start(port, &with_tls).await;
+    let (_, table) = tables(port).into_iter().find(|(name, _)| name == "smpp").unwrap();
+    let table = table.replace("smpp://", "smpps://");
+    let trusting = format!("{table}ca_file = {cert:?}\n");
+    for (table, told) in [(&trusting, true), (&table, false)] {
+        let world = World::start(&recorder::config(std::slice::from_ref(table))).await;
+        let asked = |arguments: &[&str]| {
+            let said = world.command(arguments).output().unwrap();
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let config = ["--config", "countersign.toml"];
+        let doctor = asked(&[&["doctor"][..], &config].concat());
+        let sent = asked(&[&["send-test"][..], &config, &["--to", "+8613800138000"]].concat());
+        if told {
+            assert!(doctor.contains("it knows the credentials"), "{doctor}");
+            assert!(sent.contains("answer   accepted"), "{sent}");
+        } else {
+            for said in [doctor, sent] {
+                assert!(said.contains("not_sent") && said.contains("certificate"), "{said}");
+            }
+        }
+    }
+    let message = simulated.message("+8613800138000").await;
+    assert_eq!(message["provider"], "smpp", "{message}");
+}
+
 /// A Python with the vendors' own clients, made once for each list of versions.
 fn sdks() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
