@@ -30,7 +30,7 @@ use crate::domain::outcome::{Action, Outcome};
 use crate::domain::sends::{self, Sends};
 use crate::domain::verification::Unwanted;
 use crate::keys::Keys;
-use crate::message::LastLine;
+use crate::message::Texts;
 use crate::providers::{Providers, Receipt};
 use crate::routing::{Line, Router};
 use crate::store::{Store, StoreError, transact, transact_once};
@@ -72,7 +72,7 @@ pub struct Dispatcher {
     keys: Keys,
     providers: Providers,
     router: Arc<Router>,
-    last_line: LastLine,
+    texts: Texts,
     caps: Option<Arc<Caps>>,
     unjudged: Arc<Unjudged>,
     calls: Arc<Semaphore>,
@@ -88,7 +88,7 @@ impl Dispatcher {
         let (calls, look_ups) = (Semaphore::new(CALLS_MAX), Semaphore::new(LOOK_UPS_MAX));
         let (calls, look_ups) = (Arc::new(calls), Arc::new(look_ups));
         let (watch, tracker) = (Arc::default(), TaskTracker::new());
-        let last_line = LastLine::default();
+        let texts = Texts::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
         let (caps, unjudged, chance) = (None, Arc::default(), Source::default());
         Self {
@@ -97,7 +97,7 @@ impl Dispatcher {
             keys,
             providers,
             router,
-            last_line,
+            texts,
             caps,
             unjudged,
             calls,
@@ -120,10 +120,10 @@ impl Dispatcher {
         Self { caps: Some(caps), ..self }
     }
 
-    /// The same with something in the last line of texts.
+    /// The same with texts of its own.
     #[must_use]
-    pub fn with_last_line(self, last_line: LastLine) -> Self {
-        Self { last_line, ..self }
+    pub fn with_texts(self, texts: Texts) -> Self {
+        Self { texts, ..self }
     }
 
     /// The same, drawing pauses and weights from somewhere else: for simulations.
