@@ -176,6 +176,81 @@ async fn a_script_makes_the_simulator_refuse_fall_silent_or_break_off() {
     assert!(page.text().await.unwrap().contains("inbox.js"));
 }
 
+/// What a command says.
+fn said(world: &World, arguments: &[&str]) -> String {
+    let said = world.command(arguments).output().unwrap();
+    String::from_utf8(said.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn send_test_says_of_every_kind_what_a_refusal_means_and_what_to_do() {
+    let port = free_port();
+    let simulated = Simulated::start(port, &["--no-number-limits"]).await;
+    let all: Vec<_> = tables(port).into_iter().map(|(_, table)| table).collect();
+    let world = World::start(&recorder::config(&all)).await;
+    let refusals = [
+        ("yuntongxun", "111142", "balance_exhausted", "top up"),
+        ("aliyun", "isv.SMS_TEMPLATE_ILLEGAL", "template_rejected", "template_code"),
+        ("tencent", "UnauthorizedOperation.SmsSdkAppIdVerifyFail", "auth_failed", "sdk_app_id"),
+        ("huawei", "E000620", "auth_failed", "IP"),
+        ("huawei-wsse", "E200018", "template_rejected", "from"),
+        ("twilio", "21408", "unsupported_destination", "Geo permissions"),
+        ("twilio-verify", "60203", "rate_limited_number", "60203: "),
+        ("vonage", "29", "account_disabled", "test numbers"),
+        ("plivo", "403", "unsupported_destination", "Geo permissions"),
+        ("aws", "ServiceQuotaExceededException", "quota_exhausted", "spend limit"),
+        ("aws-sns", "AuthorizationError", "auth_failed", "sns:Publish"),
+        ("smpp", "0x0b", "invalid_number", "0x0b: "),
+        ("webhook", "account_disabled", "account_disabled", ""),
+    ];
+    let names: Vec<_> = tables(port).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, refusals.map(|(name, ..)| name));
+    for (name, code, class, told) in refusals {
+        let script = json!({"answer": "refuse", "code": code});
+        assert_eq!(simulated.script(&script).await, StatusCode::OK, "{script}");
+        let to = ["--to", "+8613800138000", "--provider", name];
+        let said =
+            said(&world, &[&["send-test", "--config", "countersign.toml"][..], &to].concat());
+        assert!(said.contains(&format!("answer   {class} (code ")), "{name}: {said}");
+        let advice = said.lines().find(|line| line.starts_with("  advice   "));
+        assert!(advice.is_some_and(|line| line.len() > 25), "{name}: {said}");
+        let vendor = said.lines().find(|line| line.starts_with("  vendor   "));
+        assert!(told.is_empty() || vendor.is_some_and(|it| it.contains(told)), "{name}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_says_of_every_kind_that_its_credentials_are_not_known() {
+    let port = free_port();
+    let secrets = [
+        "aliyun.access_key_secret",
+        "tencent.secret_key",
+        "huawei.app_secret",
+        "twilio.auth_token",
+        "vonage.api_secret",
+        "plivo.auth_token",
+        "aws.secret_access_key",
+        "smpp.password",
+    ];
+    let set: Vec<_> = secrets.iter().map(|secret| format!("{secret}=another")).collect();
+    let set: Vec<_> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let _simulated = Simulated::start(port, &set).await;
+    let all = tables(port);
+    let config: Vec<_> = all.iter().map(|(_, table)| table.clone()).collect();
+    let world = World::start(&recorder::config(&config)).await;
+    let told = said(&world, &["doctor", "--config", "countersign.toml"]);
+    for (name, _) in all {
+        let expected = match name.as_str() {
+            // Only asking for receipts would tell, and a running server does that.
+            "yuntongxun" => format!("warn  provider {name}: not asked"),
+            // It is only tried whether somebody is there.
+            "webhook" => format!("ok    provider {name}: it knows the credentials"),
+            _ => format!("FAIL  provider {name}: auth_failed — check the account id"),
+        };
+        assert!(told.contains(&expected), "{expected} is not in\n{told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_comes_to_a_server_that_did_not_send_the_message() {
     let port = free_port();

@@ -1,6 +1,8 @@
 //! The same over TLS as over TCP, and what only TLS has: whom to trust, and a handshake that may be
 //! cut anywhere.
 
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -23,10 +25,17 @@ impl Over {
 
     fn tls() -> Self {
         let certificate = Certificate::new();
-        let mut simulator = crate::simulate::Settings::default();
         let read = |path: &str| std::fs::read(path).unwrap();
-        simulator.set_tls(&read(&certificate.cert), &read(&certificate.key)).unwrap();
-        Self::Tls(simulator.tls.unwrap().into(), certificate)
+        let chain = vec![CertificateDer::from_pem_slice(&read(&certificate.cert)).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(&read(&certificate.key)).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Self::Tls(Arc::new(server).into(), certificate)
     }
 
     /// As [`centre_over`].
