@@ -62,6 +62,15 @@ impl World {
         Self { verifier, dispatcher, handoffs, simulator, clock, parts }
     }
 
+    /// Two simulated providers, `sim` and `second`.
+    fn with_second() -> Self {
+        let World { parts, clock, simulator, dispatcher, .. } = Self::new();
+        let second: Arc<dyn Provider> =
+            Arc::new(Simulated::new("second".into(), Arc::clone(&simulator), clock.clone()));
+        let both = dispatcher.providers.iter().cloned().chain([second]).collect();
+        Self::node(parts, clock, simulator, both)
+    }
+
     fn answers(&self, answer: ScriptedAnswer) {
         self.simulator.set_script(Script { answer, ..Script::default() });
     }
@@ -161,19 +170,9 @@ async fn a_newer_message_stops_the_older_one() {
 
 #[tokio::test]
 async fn a_code_that_was_right_needs_no_second_message() {
-    let mut world = World::new();
+    // The first provider does not deduplicate, so another one has to be there for a second message.
+    let mut world = World::with_second();
     world.answers(ScriptedAnswer::AcceptSilently);
-    // The only provider does not deduplicate, so another one has to be there for a second message.
-    let second: Arc<dyn Provider> = Arc::new(Simulated::new(
-        "second".into(),
-        Arc::clone(&world.simulator),
-        world.clock.clone(),
-    ));
-    let both = world.dispatcher.providers.iter().cloned().chain([second]).collect();
-    world.dispatcher.providers = both;
-    let both = Arc::clone(&world.dispatcher.providers);
-    let router = Router::new(both, Vec::new(), world.clock.clone());
-    world.dispatcher.router = Arc::new(router);
     let view = world.start().await;
     world.hand_over().await;
     let code = Code::parse(&world.simulator.inbox(None, 1)[0].code).unwrap();

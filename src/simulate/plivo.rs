@@ -81,7 +81,6 @@ fn create(account: &Account, desk: &Desk, call: &Call) -> Result<Vec<Order>, Ref
     let body: Value = serde_json::from_str(call.text()).unwrap_or_default();
     bad(body.is_object(), "the body is a JSON object")?;
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-    let or = |given, usual| if given == "" { usual } else { given };
     let (src, dst, content) = (text("src"), text("dst"), text("text"));
     bad(!src.is_empty() && !dst.is_empty() && !content.is_empty(), "src, dst or text is missing")?;
     bad(digits(src) == digits(account.get("from")), "src is no sender of this account")?;
@@ -111,6 +110,10 @@ fn create(account: &Account, desk: &Desk, call: &Call) -> Result<Vec<Order>, Ref
         Ok(order)
     };
     dst.split('<').map(order).collect()
+}
+
+fn or<'a>(given: &'a str, usual: &'a str) -> &'a str {
+    if given.is_empty() { usual } else { given }
 }
 
 /// What is left of a number or a name once signs and spaces are taken away.

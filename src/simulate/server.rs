@@ -14,7 +14,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -71,9 +72,7 @@ pub(super) async fn serve(
             match (first, &simulator.settings.tls) {
                 (Some(PDU), _) => return smpp::serve(&simulator, stream, stop).await,
                 (Some(HANDSHAKE), Some(tls)) => {
-                    let accepted = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
-                    let Ok(Ok(stream)) = timeout(HANDSHAKE_TIME, accepted).await else { return };
-                    return smpp::serve(&simulator, stream, stop).await;
+                    return over_tls(&simulator, Arc::clone(tls), stream, stop).await;
                 }
                 _ => {}
             }
@@ -103,6 +102,23 @@ pub(super) async fn serve(
     }
     tracker.close();
     tracker.wait().await;
+}
+
+/// Over TLS only SMPP is spoken.
+async fn over_tls(
+    simulator: &Simulator,
+    tls: Arc<ServerConfig>,
+    stream: TcpStream,
+    stop: CancellationToken,
+) {
+    let accepted = timeout(HANDSHAKE_TIME, TlsAcceptor::from(tls).accept(stream));
+    let accepted = tokio::select! {
+        accepted = accepted => accepted,
+        () = stop.cancelled() => return,
+    };
+    if let Ok(Ok(stream)) = accepted {
+        smpp::serve(simulator, stream, stop).await;
+    }
 }
 
 /// Whether a person looks: some vendors' calls are a GET of `/`, too.

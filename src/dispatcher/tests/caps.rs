@@ -20,10 +20,9 @@ impl World {
         let caps = Arc::new(Caps::new(scopes, prices(), store, self.clock.clone(), &keys));
         let providers = Arc::clone(&self.dispatcher.providers);
         let router = Router::new(providers, Vec::new(), self.clock.clone()).with_prices(prices());
-        self.verifier = self.verifier.with_router(Arc::new(router)).with_caps(Arc::clone(&caps));
-        let router =
-            Router::new(Arc::clone(&self.dispatcher.providers), vec![], self.clock.clone());
-        self.dispatcher.router = Arc::new(router.with_prices(prices()));
+        self.dispatcher.router = Arc::new(router);
+        self.verifier = self.verifier.with_router(Arc::clone(&self.dispatcher.router));
+        self.verifier = self.verifier.with_caps(Arc::clone(&caps));
         self.dispatcher.caps = Some(caps);
         self
     }

@@ -21,19 +21,6 @@ impl World {
         self
     }
 
-    /// Two simulated providers, `sim` and `second`.
-    fn of_two() -> Self {
-        let mut world = Self::new();
-        let second: Arc<dyn Provider> = Arc::new(Simulated::new(
-            "second".into(),
-            Arc::clone(&world.simulator),
-            world.clock.clone(),
-        ));
-        let both = world.dispatcher.providers.iter().cloned().chain([second]).collect();
-        world.dispatcher.providers = both;
-        world.adaptive()
-    }
-
     /// What is known of each provider, in words.
     fn told(&self) -> Vec<String> {
         let phone = Phone::from_e164("+8613800138000").unwrap();
@@ -80,7 +67,7 @@ const ENTERED: [&str; 2] = ["second: nothing known yet", "sim: 100 % of the last
 
 /// A message that `sim` took.
 async fn taken_by_sim() -> (World, View) {
-    let mut world = World::of_two();
+    let mut world = World::with_second().adaptive();
     let view = world.start().await;
     world.hand_over().await;
     (world, view)
@@ -150,7 +137,7 @@ async fn it_counts_at_the_node_that_receives_it_and_only_there() {
 
 #[tokio::test]
 async fn a_receipt_that_is_pulled_counts_as_well() {
-    let mut world = World::of_two();
+    let mut world = World::with_second().adaptive();
     let receipt = crate::providers::simulated::ScriptedReceipt::Failed;
     world.simulator.set_script(Script { receipt, ..Script::default() });
     world.start().await;
