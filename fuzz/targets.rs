@@ -227,6 +227,12 @@ api_key = "key"
 api_secret = "secret"
 from = "Acme"
 [[providers]]
+name = "plivo"
+kind = "plivo"
+auth_id = "MAFAKE0000000000001X"
+auth_token = "token"
+from = "+14155550100"
+[[providers]]
 name = "huawei"
 kind = "huawei"
 app_key = "key"
@@ -258,7 +264,7 @@ pub fn receipts(input: &[u8]) {
     for provider in kinds {
         let pushed = Pushed { url: URL, headers: &HeaderMap::new(), body: input };
         let read = provider.read_receipts(&pushed);
-        let signs = ["twilio", "webhook"].contains(&provider.name());
+        let signs = ["twilio", "plivo", "webhook"].contains(&provider.name());
         assert!(!signs || read.is_none(), "{} took an unsigned push", provider.name());
         let receipts = read.map(|read| read.receipts).unwrap_or_default();
         assert!(receipts.len() <= input.len(), "more receipts than bytes");

@@ -96,7 +96,7 @@ impl App {
             .with_third_parties(third_parties);
         let dispatcher =
             Dispatcher::new(Arc::clone(&store), clock, keys.clone(), Arc::clone(&providers))
-                .with_last_line(config.last_line.clone())
+                .with_texts(config.texts.clone())
                 .with_router(router)
                 .with_caps(Arc::clone(&caps));
         for told in config.caps.words() {

@@ -10,6 +10,7 @@ mod layers;
 mod providers;
 mod routes;
 mod store;
+mod texts;
 mod typed;
 
 use std::collections::{BTreeSet, HashSet};
@@ -20,14 +21,14 @@ use secrecy::SecretString;
 
 use crate::captcha::Level;
 use crate::clock::{Millis, SECOND};
-use crate::domain::code::{Code, DIGITS};
+use crate::domain::code::DIGITS;
 use crate::domain::money::Micros;
 use crate::domain::phone::{PhoneRules, Region};
 use crate::domain::policy::{CHECKS_MAX, CODE_TTL_SECONDS, GAP_SECONDS, Policy};
 use crate::http::auth::Tenant;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::{SEED_PURPOSE, SeedSettings};
-use crate::message::{self, LastLine};
+use crate::message::Texts;
 use crate::routing::Route;
 use crate::third_party::settings::Settings as ThirdPartySettings;
 
@@ -62,8 +63,8 @@ pub struct Config {
     pub exempt: Vec<ipnet::IpNet>,
     /// The vendors whose own challenges are taken; challenges name them by their place.
     pub third_parties: Vec<ThirdPartySettings>,
-    /// What stands in the last line of texts.
-    pub last_line: LastLine,
+    /// The texts of messages.
+    pub texts: Texts,
     /// The seed's door: its tenant, its codes, and whether pictures come with audio.
     pub seed: Option<SeedSettings>,
     /// Whether logs are JSON.
@@ -167,7 +168,7 @@ impl Config {
         let third_parties = challenge::third_parties(tables, &mut check);
         let policy = Policy { challenges, ..policy(&typed, &mut check) };
         let store = store::resolve(&typed.store, &policy, &mut check);
-        let last_line = last_line(&typed.message, &policy, &mut check);
+        let texts = texts::resolve(&typed.message, &policy, &mut check);
         let seed = seed(&typed, &mut check);
         let providers = providers::resolve(typed.providers, policy.code_digits, &mut check);
         let routes = routes::resolve(typed.routes, &providers, &phones, &mut check);
@@ -190,7 +191,7 @@ impl Config {
             caps,
             exempt,
             third_parties,
-            last_line,
+            texts,
             seed,
             log_json: typed.log.format == "json",
             log_filter: typed.log.filter,
@@ -280,39 +281,6 @@ fn policy(typed: &Typed, check: &mut Check<'_>) -> Policy {
         address_per_hour: limits.address_per_hour,
         ..Policy::default()
     }
-}
-
-fn last_line(typed: &typed::Message, policy: &Policy, check: &mut Check<'_>) -> LastLine {
-    let (host, hash) = (&typed.web_otp_host, &typed.android_app_hash);
-    check(
-        host.is_empty() || hash.is_empty(),
-        "message.android_app_hash: web_otp_host wants the last line, too; give one of them"
-            .to_owned(),
-    );
-    let in_host = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-    check(
-        host.bytes().all(in_host) && !host.starts_with('.') && !host.ends_with('.'),
-        "message.web_otp_host: write the host alone, such as shop.example".to_owned(),
-    );
-    let in_hash = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
-    check(
-        hash.is_empty() || (hash.len() == 11 && hash.bytes().all(in_hash)),
-        "message.android_app_hash: 11 letters, digits, + and /".to_owned(),
-    );
-    let last = match (host.as_str(), hash.as_str()) {
-        ("", "") => LastLine::None,
-        ("", hash) => LastLine::AndroidApp(hash.to_owned()),
-        (host, _) => LastLine::WebOtp(host.to_owned()),
-    };
-    let digits = usize::from(policy.code_digits.clamp(*DIGITS.start(), *DIGITS.end()));
-    if let Some(code) = Code::parse(&"0".repeat(digits)) {
-        let text = |locale| message::text(locale, &code, policy.code_minutes(), &last);
-        check(
-            message::LOCALES.into_iter().all(|locale| message::segments(&text(locale)) == 1),
-            format!("message.web_otp_host: {host} makes a text longer than one segment"),
-        );
-    }
-    last
 }
 
 fn tenants(

@@ -30,7 +30,7 @@ use crate::domain::outcome::{Action, Outcome};
 use crate::domain::sends::{self, Sends};
 use crate::domain::verification::Unwanted;
 use crate::keys::Keys;
-use crate::message::LastLine;
+use crate::message::Texts;
 use crate::providers::{Providers, Receipt};
 use crate::routing::{Line, Router};
 use crate::store::{Store, StoreError, transact, transact_once};
@@ -38,7 +38,7 @@ use crate::verifier::caps::Caps;
 use crate::verifier::records::{self, PhoneName};
 use crate::verifier::{Handoff, Verifier};
 use bill::Before;
-use entered::Watched;
+use entered::Unjudged;
 use tend::{Phase, Tend};
 use watch::Watch;
 
@@ -72,9 +72,9 @@ pub struct Dispatcher {
     keys: Keys,
     providers: Providers,
     router: Arc<Router>,
-    last_line: LastLine,
+    texts: Texts,
     caps: Option<Arc<Caps>>,
-    watched: Arc<Watched>,
+    unjudged: Arc<Unjudged>,
     calls: Arc<Semaphore>,
     look_ups: Arc<Semaphore>,
     watch: Arc<Watch>,
@@ -88,18 +88,18 @@ impl Dispatcher {
         let (calls, look_ups) = (Semaphore::new(CALLS_MAX), Semaphore::new(LOOK_UPS_MAX));
         let (calls, look_ups) = (Arc::new(calls), Arc::new(look_ups));
         let (watch, tracker) = (Arc::default(), TaskTracker::new());
-        let last_line = LastLine::default();
+        let texts = Texts::default();
         let router = Arc::new(Router::new(Arc::clone(&providers), Vec::new(), clock.clone()));
-        let (caps, watched, chance) = (None, Arc::default(), Source::default());
+        let (caps, unjudged, chance) = (None, Arc::default(), Source::default());
         Self {
             store,
             clock,
             keys,
             providers,
             router,
-            last_line,
+            texts,
             caps,
-            watched,
+            unjudged,
             calls,
             look_ups,
             watch,
@@ -120,10 +120,10 @@ impl Dispatcher {
         Self { caps: Some(caps), ..self }
     }
 
-    /// The same with something in the last line of texts.
+    /// The same with texts of its own.
     #[must_use]
-    pub fn with_last_line(self, last_line: LastLine) -> Self {
-        Self { last_line, ..self }
+    pub fn with_texts(self, texts: Texts) -> Self {
+        Self { texts, ..self }
     }
 
     /// The same, drawing pauses and weights from somewhere else: for simulations.
@@ -316,7 +316,7 @@ impl Dispatcher {
         let done = outcome.class.action() == Action::Done;
         let jitter = if done { 0 } else { self.chance.clone().below(u64::MAX) };
         let first = if done { Phase::Act(None) } else { Phase::Delivery };
-        let country = line.country;
+        let (country, counts) = (line.country, self.can_judge_later());
         let act = move |delivery: &mut Delivery, unwanted: Option<Unwanted>| {
             let before = Before::of(delivery);
             let mut settled =
@@ -328,6 +328,9 @@ impl Dispatcher {
             if let Some(kept) = kept.as_ref().filter(|_| changed) {
                 delivery.ask_later(kept.clone());
             }
+            if counts && changed {
+                delivery.count_for(country);
+            }
             ((settled, before), changed)
         };
         let tended = transact(&self.store, Tend { id, act }, first).await?;
@@ -335,7 +338,9 @@ impl Dispatcher {
             return Ok((Settled::TooLate, None));
         };
         self.bill(&delivery, before, country);
-        self.watch(id, &delivery, country);
+        if settled != Settled::TooLate {
+            self.judge_later(id, &delivery);
+        }
         Ok((settled, Some(delivery)))
     }
 

@@ -6,6 +6,10 @@ use crate::domain::code::Code;
 /// The languages that messages are written in.
 pub const LOCALES: [&str; 2] = ["zh", "en"];
 
+/// What stands for code and minutes in a text.
+const CODE: &str = "{code}";
+const MINUTES: &str = "{minutes}";
+
 /// What one segment holds: septets of GSM-7, or units of UCS-2 if any character is not in GSM-7.
 const SEGMENT: (usize, usize) = (160, 70);
 /// What each segment of a longer message holds.
@@ -42,6 +46,41 @@ pub enum LastLine {
     AndroidApp(String),
 }
 
+/// The texts, and what stands in their last line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// The text in Chinese: `{code}` stands for the code, `{minutes}` for how long it is good.
+    pub zh: String,
+    /// The same in English.
+    pub en: String,
+    /// What stands in the last line.
+    pub last: LastLine,
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self {
+            zh: "您的验证码是{code},{minutes}分钟内有效。请勿告诉他人。".to_owned(),
+            en: "{code} is your verification code, valid for {minutes} min.".to_owned(),
+            last: LastLine::None,
+        }
+    }
+}
+
+/// What is wrong with a text, and what to do.
+pub fn mistake(text: &str) -> Option<&'static str> {
+    let rest = text.replace(CODE, "").replace(MINUTES, "");
+    if text.matches(CODE).count() != 1 {
+        Some("write {code} where the code stands, once")
+    } else if rest.contains(['{', '}']) {
+        Some("braces stand around code and minutes only")
+    } else if text.contains(char::is_control) {
+        Some("write one line")
+    } else {
+        None
+    }
+}
+
 /// The language to use for what a caller asked for, such as `en-US`.
 pub fn locale(asked: Option<&str>) -> &'static str {
     let asked = asked.unwrap_or_default().to_ascii_lowercase();
@@ -49,13 +88,11 @@ pub fn locale(asked: Option<&str>) -> &'static str {
 }
 
 /// The message in a language.
-pub fn text(locale: &str, code: &Code, minutes: u32, last: &LastLine) -> String {
+pub fn text(locale: &str, code: &Code, minutes: u32, texts: &Texts) -> String {
     let code = code.digits();
-    let text = match locale {
-        "en" => format!("{code} is your verification code, valid for {minutes} min."),
-        _ => format!("您的验证码是{code},{minutes}分钟内有效。请勿告诉他人。"),
-    };
-    match last {
+    let text = if locale == "en" { &texts.en } else { &texts.zh };
+    let text = text.replace(MINUTES, &minutes.to_string()).replace(CODE, code);
+    match &texts.last {
         LastLine::None => text,
         LastLine::WebOtp(host) => format!("{text}\n@{host} #{code}"),
         LastLine::AndroidApp(hash) => format!("{text}\n{hash}"),
@@ -124,7 +161,8 @@ mod tests {
         ];
         for (locale, last) in LOCALES.into_iter().flat_map(|it| lasts.iter().map(move |l| (it, l)))
         {
-            let text = text(locale, &code, 10, last);
+            let texts = Texts { last: last.clone(), ..Texts::default() };
+            let text = text(locale, &code, 10, &texts);
             assert_eq!(segments(&text), 1, "{text}");
             assert!(text.contains("0123456789"), "{text}");
         }
@@ -133,10 +171,34 @@ mod tests {
     #[test]
     fn the_last_line_is_what_browsers_and_apps_look_for() {
         let code = Code::parse("004217").unwrap();
-        let web = LastLine::WebOtp("shop.example".to_owned());
+        let with = |last| Texts { last, ..Texts::default() };
+        let web = with(LastLine::WebOtp("shop.example".to_owned()));
         assert_eq!(text("en", &code, 5, &web).lines().last(), Some("@shop.example #004217"));
-        let app = LastLine::AndroidApp("FA+9qCX9VSu".to_owned());
+        let app = with(LastLine::AndroidApp("FA+9qCX9VSu".to_owned()));
         assert_eq!(text("zh", &code, 5, &app).lines().last(), Some("FA+9qCX9VSu"));
+    }
+
+    #[test]
+    fn a_text_shows_the_code_once_in_one_line() {
+        let code = Code::parse("004217").unwrap();
+        let own = Texts {
+            zh: "【某某】{minutes}分钟内输入{code}".to_owned(), ..Texts::default()
+        };
+        assert_eq!(text("zh", &code, 5, &own), "【某某】5分钟内输入004217");
+        for (text, told) in [
+            (own.zh.as_str(), None),
+            (Texts::default().zh.as_str(), None),
+            (Texts::default().en.as_str(), None),
+            ("your code", Some("{code}")),
+            ("{code} {code}", Some("once")),
+            ("{code} for {name}", Some("braces")),
+            ("{code} {", Some("braces")),
+            ("{code}\n@evil.example #1", Some("one line")),
+        ] {
+            let mistake = mistake(text);
+            let fits = |told: &str| mistake.is_some_and(|mistake| mistake.contains(told));
+            assert!(told.map_or(mistake.is_none(), fits), "{text}: {mistake:?}");
+        }
     }
 
     #[test]

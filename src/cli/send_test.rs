@@ -31,7 +31,7 @@ pub(super) async fn run(
     let minutes = config.policy.code_minutes();
     let mut reference = [0; 16];
     OsChance.fill(&mut reference);
-    let text = message::text(locale, &code, minutes, &config.last_line);
+    let text = message::text(locale, &code, minutes, &config.texts);
     let reference = hex::encode(reference);
     println!("sending a test code to {} through {} …", phone.masked(), chosen.name());
     let message = Message { phone, code, minutes, text, reference };

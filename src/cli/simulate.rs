@@ -1,6 +1,7 @@
 //! `simulate`: the vendors' dialects from their side.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -35,6 +36,12 @@ pub(super) struct Arguments {
     /// repeated, for several names.
     #[arg(long, value_name = "JSON")]
     script: Vec<String>,
+    /// Speaks SMPP over TLS, too, with this certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Prints the `[[providers]]` tables that reach the simulator, and ends.
     #[arg(long)]
     print_config: bool,
@@ -53,6 +60,10 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
     for push in &arguments.push {
         let (name, url) = push.split_once('=').context("--push: write NAME=URL")?;
         settings.push.insert(name.to_owned(), url.to_owned());
+    }
+    if let Some((cert, key)) = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref()) {
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
+        settings.set_tls(&read(cert)?, &read(key)?).context("--tls-cert, --tls-key")?;
     }
     for script in &arguments.script {
         let script: Script = serde_json::from_str(script).context("--script")?;

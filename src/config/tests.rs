@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::LastLine;
 
 const SIMULATED: &str = "[[providers]]\nname = \"sim\"\nkind = \"simulated\"\n";
 
@@ -107,7 +108,7 @@ fn a_secret_may_be_a_file() {
 }
 
 /// A table of each kind that takes settings, whole.
-const WHOLE: [(&str, &str); 9] = [
+const WHOLE: [(&str, &str); 10] = [
     ("yuntongxun", "account_sid = \"a\"\nauth_token = \"t\"\napp_id = \"b\""),
     (
         "aliyun",
@@ -121,6 +122,7 @@ const WHOLE: [(&str, &str); 9] = [
          from = \"+15005550006\"",
     ),
     ("vonage", "api_key = \"a\"\napi_secret = \"s\"\nfrom = \"AcmeInc\""),
+    ("plivo", "auth_id = \"MAFAKE0000000000001X\"\nauth_token = \"t\"\nfrom = \"+14155550100\""),
     ("huawei", "app_key = \"k\"\napp_secret = \"s\"\nfrom = \"8824\"\ntemplate_id = \"e14\""),
     ("aws", "access_key_id = \"A\"\nsecret_access_key = \"s\"\nregion = \"us-east-1\""),
     (
@@ -213,9 +215,9 @@ fn all_that_is_wrong_with_a_provider_is_told_at_once_and_no_secret() {
 #[test]
 fn a_last_line_is_one_and_fits_into_the_segment() {
     let config = load(&format!("[message]\nweb_otp_host = \"shop.example\"\n{SIMULATED}"), &[]);
-    assert_eq!(config.unwrap().last_line, LastLine::WebOtp("shop.example".to_owned()));
+    assert_eq!(config.unwrap().texts.last, LastLine::WebOtp("shop.example".to_owned()));
     let config = load(&format!("[message]\nandroid_app_hash = \"FA+9qCX9VSu\"\n{SIMULATED}"), &[]);
-    assert_eq!(config.unwrap().last_line, LastLine::AndroidApp("FA+9qCX9VSu".to_owned()));
+    assert_eq!(config.unwrap().texts.last, LastLine::AndroidApp("FA+9qCX9VSu".to_owned()));
     let long = format!("web_otp_host = \"{}.example\"", "a".repeat(40));
     for (text, told) in [
         ("web_otp_host = \"a.example\"\nandroid_app_hash = \"FA+9qCX9VSu\"", "one of them"),
@@ -226,6 +228,31 @@ fn a_last_line_is_one_and_fits_into_the_segment() {
         let mistake = mistakes(&format!("[message]\n{text}"));
         assert!(mistake.contains(told), "{mistake}");
     }
+}
+
+#[test]
+fn texts_show_the_code_in_one_segment_of_whatever_they_say() {
+    assert_eq!(load(SIMULATED, &[]).unwrap().texts, Texts::default());
+    let own = format!("[message.texts]\nzh = \"【某某】验证码{{code}}\"\n{SIMULATED}");
+    let texts = load(&own, &[]).unwrap().texts;
+    assert_eq!((texts.zh.as_str(), texts.en), ("【某某】验证码{code}", Texts::default().en));
+    let long = format!("{{code}}{}", "验".repeat(65));
+    for (locale, text, told) in [
+        ("zh", "您的验证码", "write {code}"),
+        ("en", "{code} for {phone}", "braces"),
+        ("zh", long.as_str(), "longer than one segment"),
+        (
+            "en",
+            "{code} 您好 and a text that has no more than a hundred and sixty characters in it",
+            "longer than one segment",
+        ),
+    ] {
+        let mistake = mistakes(&format!("[message.texts]\n{locale} = \"{text}\""));
+        assert!(mistake.contains(&format!("message.texts.{locale}: ")), "{mistake}");
+        assert!(mistake.contains(told), "{mistake}");
+    }
+    let told = mistakes("[message.texts]\nfr = \"{code}\"");
+    assert!(told.contains("message.texts.fr"), "{told}");
 }
 
 #[test]

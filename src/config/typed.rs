@@ -171,6 +171,14 @@ pub(super) struct Challenge {
 pub(super) struct Message {
     pub(super) web_otp_host: String,
     pub(super) android_app_hash: String,
+    pub(super) texts: Texts,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Texts {
+    pub(super) zh: String,
+    pub(super) en: String,
 }
 
 #[derive(Deserialize)]

@@ -165,7 +165,7 @@ impl Dispatcher {
         let opened = self.keys.ring().open(Use::Sealing, Letter::PURPOSE, letter)?;
         let letter: Letter = serde_json::from_slice(&opened).ok()?;
         let (phone, code) = (Phone::from_e164(&letter.phone)?, Code::parse(&letter.code)?);
-        let text = message::text(&letter.locale, &code, letter.minutes, &self.last_line);
+        let text = message::text(&letter.locale, &code, letter.minutes, &self.texts);
         Some(Message { phone, code, minutes: letter.minutes, text, reference: id.to_string() })
     }
 

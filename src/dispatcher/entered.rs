@@ -3,11 +3,16 @@
 //! What this node had accepted is looked up once, when its time is over: not sooner, since who
 //! enters a code does so at once, and who never gets one takes the whole time, so early counts
 //! would flatter. Any node may have judged the guess; the store knows.
+//!
+//! A receipt that says that a message is lost is counted at once by whichever node writes it down
+//! (`Delivery::receive` says so in the record), so it is passed over here, unless its code was
+//! entered all the same.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::Dispatcher;
@@ -15,9 +20,9 @@ use crate::clock::Millis;
 use crate::domain::delivery::{Delivery, Stage};
 use crate::domain::id::{DeliveryId, VerificationId};
 use crate::domain::phone::Region;
+use crate::domain::policy::ENTERED_WITHIN;
 use crate::domain::verification::{Stage as Verified, Verification};
-use crate::routing::adaptive::IN_TIME;
-use crate::store::StoreError;
+use crate::store::{Record, StoreError};
 use crate::verifier::records;
 
 /// How often it is looked whose time is over.
@@ -27,9 +32,9 @@ const WAITING_MAX: usize = 10_000;
 /// How many are looked up with one read.
 const READ_MAX: usize = 256;
 
-/// Messages that a provider took, the oldest first.
+/// Messages that a provider took and whose time is not over, the oldest first.
 #[derive(Default)]
-pub(super) struct Watched(Mutex<VecDeque<Taken>>);
+pub(super) struct Unjudged(Mutex<VecDeque<Taken>>);
 
 #[derive(Clone, Copy)]
 struct Taken {
@@ -46,25 +51,30 @@ impl Taken {
     fn was_entered(&self, verification: &Verification) -> bool {
         let newest = verification.messages.last().map(|sent| sent.delivery);
         let in_time = matches!(
-            verification.stage, Verified::Approved { at } if at <= self.at + IN_TIME
+            verification.stage, Verified::Approved { at } if at <= self.at + ENTERED_WITHIN
         );
         newest == Some(self.delivery) && in_time
     }
 }
 
 impl Dispatcher {
-    /// Remembers a message, if a provider took it.
-    pub(super) fn watch(&self, id: DeliveryId, delivery: &Delivery, country: Option<Region>) {
+    /// Whether a message that is taken now can be judged when its time is over.
+    pub(super) fn can_judge_later(&self) -> bool {
+        self.router.is_adaptive() && self.waiting().len() < WAITING_MAX
+    }
+
+    /// Remembers a message that a provider took, if it counts.
+    pub(super) fn judge_later(&self, id: DeliveryId, delivery: &Delivery) {
         let Stage::Accepted { provider, at, .. } = &delivery.stage else { return };
-        if !self.router.is_adaptive() {
-            return;
-        }
         let place = self.providers.iter().position(|it| it.name() == provider);
-        let mut waiting = self.watched.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = place.filter(|_| waiting.len() < WAITING_MAX) {
-            let (verification, at) = (delivery.verification, *at);
-            waiting.push_back(Taken { delivery: id, verification, place, country, at });
+        if let Some((place, counted)) = place.zip(delivery.counted) {
+            let (verification, at, country) = (delivery.verification, *at, counted.country);
+            self.waiting().push_back(Taken { delivery: id, verification, place, country, at });
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Taken>> {
+        self.unjudged.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the router which codes were entered, until it is stopped.
@@ -86,20 +96,29 @@ impl Dispatcher {
 
     fn due_to_be_judged(&self) -> Option<Vec<Taken>> {
         let now = self.clock.now();
-        let mut waiting = self.watched.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting();
         // They stand in the order in which they were settled, all but exactly.
-        let due = waiting.iter().take(READ_MAX).take_while(|it| now > it.at + IN_TIME).count();
+        let due =
+            waiting.iter().take(READ_MAX).take_while(|it| now > it.at + ENTERED_WITHIN).count();
         (due > 0).then(|| waiting.drain(..due).collect())
     }
 
     async fn judge(&self, due: &[Taken]) -> Result<(), StoreError> {
-        let keys: Vec<_> = due.iter().map(|it| records::verification(&it.verification)).collect();
+        let verifications = due.iter().map(|it| records::verification(&it.verification));
+        let deliveries = due.iter().map(|it| records::delivery(&it.delivery));
+        let keys: Vec<_> = verifications.chain(deliveries).collect();
         let found = self.store.read(&keys).await?;
-        for (taken, record) in due.iter().zip(found) {
-            let read = record.and_then(|it| serde_json::from_slice::<Verification>(&it.value).ok());
-            if let Some(verification) = read {
-                let entered = taken.was_entered(&verification);
-                self.router.learn_entered(taken.place, taken.country, entered);
+        let (verifications, deliveries) = found.split_at(due.len());
+        for ((taken, verification), delivery) in due.iter().zip(verifications).zip(deliveries) {
+            let Some(verification) = read::<Verification>(verification.as_ref()) else { continue };
+            let delivery = read::<Delivery>(delivery.as_ref());
+            let lost = delivery.is_some_and(|delivery| delivery.lost().is_some());
+            let (place, country) = (taken.place, taken.country);
+            match (taken.was_entered(&verification), lost) {
+                (true, true) => self.router.learn_entered_after_all(place, country),
+                // It was counted when the receipt came.
+                (false, true) => {}
+                (entered, false) => self.router.learn_entered(place, country, entered),
             }
         }
         Ok(())
@@ -112,4 +131,8 @@ impl Dispatcher {
             self.judge(&due).await.unwrap();
         }
     }
+}
+
+fn read<T: DeserializeOwned>(record: Option<&Record>) -> Option<T> {
+    record.and_then(|record| serde_json::from_slice(&record.value).ok())
 }

@@ -200,16 +200,20 @@ impl Dispatcher {
         claim: Option<u32>,
         (number, country): (Option<String>, Option<Region>),
     ) -> Result<bool, StoreError> {
-        let (now, provider): (Millis, _) = (self.clock.now(), provider.to_owned());
+        let (now, name): (Millis, _) = (self.clock.now(), provider.to_owned());
+        let counts = self.can_judge_later();
         let act = move |delivery: &mut Delivery, _: Option<Unwanted>| {
             let before = Before::of(delivery);
             let changed = match &found {
                 Found::Nothing => false,
-                Found::Settled(receipt) => delivery.receive(&provider, receipt, now),
+                Found::Settled(receipt) => delivery.receive(&name, receipt, now),
                 Found::Taken { message_id } => {
-                    let taken = delivery.taken(&provider, message_id, claim, now);
+                    let taken = delivery.taken(&name, message_id, claim, now);
                     if let Some(number) = number.as_ref().filter(|_| taken) {
                         delivery.ask_later(number.clone());
+                    }
+                    if taken && counts {
+                        delivery.count_for(country);
                     }
                     taken
                 }
@@ -221,6 +225,12 @@ impl Dispatcher {
         self.bill(&delivery, before, country);
         if before.ended_in(&delivery) {
             self.ended(id, &delivery).await;
+        }
+        if changed {
+            self.judge_later(id, &delivery);
+            if let Some(country) = delivery.lost() {
+                self.router.learn_lost(provider, country);
+            }
         }
         Ok(changed)
     }

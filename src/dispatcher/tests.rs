@@ -1,3 +1,5 @@
+mod caps;
+mod entered;
 mod lookups;
 mod lost;
 
@@ -13,7 +15,7 @@ use crate::keys;
 use crate::providers::Provider;
 use crate::providers::simulated::{Script, ScriptedAnswer, Simulated, Simulator};
 use crate::store::memory::MemoryStore;
-use crate::verifier::{Asker, Checked, StartRequest, Target, View};
+use crate::verifier::{Asker, Checked, Refusal, StartRequest, Target, View};
 
 /// Everything between the verbs and the provider, with a clock that stands still.
 struct World {
@@ -60,21 +62,34 @@ impl World {
         Self { verifier, dispatcher, handoffs, simulator, clock, parts }
     }
 
+    /// Two simulated providers, `sim` and `second`.
+    fn with_second() -> Self {
+        let World { parts, clock, simulator, dispatcher, .. } = Self::new();
+        let second: Arc<dyn Provider> =
+            Arc::new(Simulated::new("second".into(), Arc::clone(&simulator), clock.clone()));
+        let both = dispatcher.providers.iter().cloned().chain([second]).collect();
+        Self::node(parts, clock, simulator, both)
+    }
+
     fn answers(&self, answer: ScriptedAnswer) {
         self.simulator.set_script(Script { answer, ..Script::default() });
     }
 
     async fn start(&self) -> View {
+        self.start_with("13800138000").await.unwrap()
+    }
+
+    async fn start_with(&self, number: &str) -> Result<View, Refusal> {
         let rules =
             PhoneRules { default_region: Region::CN, countries: BTreeSet::from([Region::CN]) };
         let request = StartRequest {
             asker: asker(),
-            phone: Phone::parse("13800138000", &rules).unwrap(),
+            phone: Phone::parse(number, &rules).unwrap(),
             purpose: "login".into(),
             locale: "zh".into(),
             answered: None,
         };
-        self.verifier.start(request).await.unwrap().unwrap()
+        self.verifier.start(request).await.unwrap()
     }
 
     /// Takes up what was handed over, and waits until its calls are over.
@@ -155,19 +170,9 @@ async fn a_newer_message_stops_the_older_one() {
 
 #[tokio::test]
 async fn a_code_that_was_right_needs_no_second_message() {
-    let mut world = World::new();
+    // The first provider does not deduplicate, so another one has to be there for a second message.
+    let mut world = World::with_second();
     world.answers(ScriptedAnswer::AcceptSilently);
-    // The only provider does not deduplicate, so another one has to be there for a second message.
-    let second: Arc<dyn Provider> = Arc::new(Simulated::new(
-        "second".into(),
-        Arc::clone(&world.simulator),
-        world.clock.clone(),
-    ));
-    let both = world.dispatcher.providers.iter().cloned().chain([second]).collect();
-    world.dispatcher.providers = both;
-    let both = Arc::clone(&world.dispatcher.providers);
-    let router = Router::new(both, Vec::new(), world.clock.clone());
-    world.dispatcher.router = Arc::new(router);
     let view = world.start().await;
     world.hand_over().await;
     let code = Code::parse(&world.simulator.inbox(None, 1)[0].code).unwrap();
@@ -223,53 +228,4 @@ async fn a_crash_is_written_down_before_its_message_is_stopped() {
     let look = world.verifier.timeline("shop", view.id).await.unwrap().unwrap();
     let told: Vec<_> = look.events.iter().map(|event| (event.event, event.class)).collect();
     assert!(told.contains(&("provider_answered", Some("unknown_outcome"))), "{told:?}");
-}
-
-#[tokio::test]
-async fn an_entered_code_is_credited_to_the_provider_that_took_its_message() {
-    use crate::routing::prices::{Price, Prices};
-    let mut world = World::new();
-    let second: Arc<dyn Provider> = Arc::new(Simulated::new(
-        "second".into(),
-        Arc::clone(&world.simulator),
-        world.clock.clone(),
-    ));
-    let both: Providers = world.dispatcher.providers.iter().cloned().chain([second]).collect();
-    world.dispatcher.providers = Arc::clone(&both);
-    let price = Price { usual: "0.045".parse().unwrap(), ..Price::default() };
-    let router = Router::new(both, Vec::new(), world.clock.clone());
-    let prices = Prices::new(vec![price.clone(), Price { usual: "0.1".parse().unwrap(), ..price }]);
-    let router = router.with_prices(prices).with_adaptive("1".parse().unwrap());
-    world.dispatcher.router = Arc::new(router);
-    // The first message goes through the first provider and is not entered; a resend goes through
-    // the other, whose code is.
-    let view = world.start().await;
-    world.hand_over().await;
-    world.clock.advance(MINUTE);
-    world.verifier.resend(asker(), view.id).await.unwrap().unwrap();
-    world.hand_over().await;
-    world.clock.advance(10 * SECOND);
-    let code = Code::parse(&world.simulator.inbox(None, 1)[0].code).unwrap();
-    let checked = world.verifier.check("shop", Target::Id(view.id), code).await.unwrap();
-    assert!(matches!(checked, Checked::Approved(_)));
-    world.clock.advance(21 * SECOND);
-    world.dispatcher.judge_due().await;
-    let phone = Phone::from_e164("+8613800138000").unwrap();
-    let told = |world: &World| {
-        let mut chance = SeededChance(1);
-        let note = world.dispatcher.router.line(&phone, &[], &mut chance).note.unwrap();
-        let mut parts: Vec<_> = note.split("; ").map(|it| it.replace(" entered", "")).collect();
-        parts.sort();
-        parts
-    };
-    assert_eq!(told(&world), ["second: nothing known yet", "sim: 0 % of the last 1"]);
-    world.clock.advance(MINUTE);
-    world.dispatcher.judge_due().await;
-    assert_eq!(told(&world), ["second: 100 % of the last 1", "sim: 0 % of the last 1"]);
-    // Each of the messages cost what its provider takes.
-    let look = world.verifier.timeline("shop", view.id).await.unwrap().unwrap();
-    let costs = look.events.iter().filter(|event| !event.cost.is_nothing());
-    let costs: Vec<_> =
-        costs.map(|it| (it.provider.clone().unwrap(), it.cost.to_string())).collect();
-    assert_eq!(costs, [("sim".into(), "0.045".into()), ("second".into(), "0.1".into())]);
 }

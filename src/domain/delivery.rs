@@ -11,7 +11,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::after::{Ask, Asked};
+pub use self::after::{Ask, Asked, Counted};
 pub use self::words::{Carrier, Claim, Claimed, Settled};
 
 use crate::clock::Millis;
@@ -50,6 +50,9 @@ pub struct Delivery {
     /// What was set aside for it under the caps, when it was accepted.
     #[serde(default, skip_serializing_if = "Micros::is_nothing")]
     pub set_aside: Micros,
+    /// Whether its code is entered counts for its provider, where adaptive choice is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
 }
 
 /// Where a delivery stands, and what may be used there.

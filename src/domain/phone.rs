@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, PhoneNumberType};
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 /// The longest text that can be a phone number, in bytes after normalisation.
@@ -18,7 +19,8 @@ const TEXT_MAX: usize = 24;
 const RAW_MAX: usize = 3 * TEXT_MAX;
 
 /// A country or region by its two-letter ISO 3166-1 code.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Region([u8; 2]);
 
 impl Region {
@@ -48,6 +50,20 @@ impl FromStr for Region {
         let code = <[u8; 2]>::try_from(upper.as_bytes()).map_err(|_| unknown())?;
         let region = code.iter().all(u8::is_ascii_uppercase).then_some(Self(code));
         region.filter(|region| region.calling_code().is_some()).ok_or_else(unknown)
+    }
+}
+
+impl TryFrom<String> for Region {
+    type Error = UnknownRegion;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Region> for String {
+    fn from(region: Region) -> Self {
+        region.as_str().to_owned()
     }
 }
 

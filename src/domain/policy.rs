@@ -28,6 +28,9 @@ pub const FAILURES_KEPT: Millis = 400 * DAY;
 /// How often per hour a phone's gap is given back because a message definitely was not sent.
 pub const GAPS_GIVEN_BACK: Rule = Rule { max: 2, length: HOUR };
 
+/// A code that is not entered by then counts against the provider that took its message. A receipt
+/// that says so counts sooner; a later one does not count any more.
+pub const ENTERED_WITHIN: Millis = 90 * SECOND;
 /// How long an ended verification and its timeline can be looked at.
 pub const TIMELINE_KEPT: Millis = DAY;
 /// How long the answer to an `Idempotency-Key` is kept.

@@ -11,19 +11,21 @@ use serde::{Deserialize, Deserializer};
 
 use super::simulated::{self, Simulator};
 use super::{
-    Message, Provider, aliyun, aws, huawei, smpp, tencent, twilio, vonage, webhook, yuntongxun,
+    Message, Provider, aliyun, aws, huawei, plivo, smpp, tencent, twilio, vonage, webhook,
+    yuntongxun,
 };
 use crate::clock::Clock;
 
 /// Every kind. A new one is a file, a line here, a section in `docs/providers.md`, and its
 /// vectors.
-pub const KINDS: [&Kind; 10] = [
+pub const KINDS: [&Kind; 11] = [
     &yuntongxun::KIND,
     &aliyun::KIND,
     &tencent::KIND,
     &huawei::KIND,
     &twilio::KIND,
     &vonage::KIND,
+    &plivo::KIND,
     &aws::KIND,
     &smpp::KIND,
     &webhook::KIND,

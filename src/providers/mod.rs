@@ -6,6 +6,7 @@ pub mod aws;
 pub mod codes;
 pub mod huawei;
 pub mod kind;
+pub mod plivo;
 pub mod signing;
 pub mod simulated;
 pub mod smpp;

@@ -78,7 +78,10 @@ fn caution(table: &toml::Table) -> Option<&'static str> {
 fn explain(code: &str) -> Option<String> {
     let own = |told: &str| Some(format!("{code}: {told}"));
     match code {
-        "no-tls" => own("the TLS handshake failed: check the port, the host's name and ca_file"),
+        "no-tls" => own(
+            "no TLS, or a certificate that is not trusted: check the port, the host's name and \
+             ca_file",
+        ),
         "bind-timeout" => own("connected, and the log-on was not answered: is this an SMPP port?"),
         "bind-broken-off" => {
             own("connected, and closed at the log-on: ask the vendor for its list of addresses")

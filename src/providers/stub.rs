@@ -311,3 +311,35 @@ pub(super) async fn assert_silent(make: Make<'_>, bodies: &[&str], secrets: &[&s
         assert!(!logged.contains(secret), "{secret} in the log");
     }
 }
+
+/// A certificate for 127.0.0.1 that is its own authority, and its key, as PEM files.
+pub(crate) struct Certificate {
+    _folder: tempfile::TempDir,
+    /// The certificate's path.
+    pub(crate) cert: String,
+    /// The key's path.
+    pub(crate) key: String,
+}
+
+impl Certificate {
+    /// A new one, made by openssl.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        // An authority would not be taken for a server, so the certificate is of none.
+        let wanted = "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n\
+                      [dn]\nCN = centre\n\
+                      [v3]\nbasicConstraints = critical, CA:FALSE\n\
+                      subjectAltName = IP:127.0.0.1\n";
+        std::fs::write(path("wanted.cnf"), wanted).unwrap();
+        let (cert, key) = (path("cert.pem"), path("key.pem"));
+        let made = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-nodes", "-days", "2", "-config", &path("wanted.cnf")])
+            .args(["-keyout", &key, "-out", &cert])
+            .output()
+            .expect("openssl is installed");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self { _folder: folder, cert, key }
+    }
+}

@@ -15,8 +15,6 @@ use crate::domain::beta::draw_share;
 use crate::domain::money::Micros;
 use crate::domain::phone::Region;
 
-/// A code that is not entered by then counts as missed.
-pub const IN_TIME: Millis = 90_000;
 /// After so many outcomes of a country, what was seen before counts half.
 const HALF_LIFE: f64 = 300.0;
 /// After so long, too, however little happens.
@@ -55,6 +53,14 @@ impl Scores {
         *outcomes = outcomes.wrapping_add(1);
         let mut score = self.score(place, country, now);
         *(if entered { &mut score.entered } else { &mut score.missed }) += 1.0;
+        self.scores.insert((place, country), score);
+    }
+
+    /// Takes back a miss: the code was entered, whatever a receipt said before. Where another node
+    /// learned of that receipt, the miss is one of its own, which is as good.
+    pub fn take_back(&mut self, place: usize, country: Option<Region>, now: Millis) {
+        let mut score = self.score(place, country, now);
+        score.missed = (score.missed - 1.0).max(0.0);
         self.scores.insert((place, country), score);
     }
 

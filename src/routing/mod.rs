@@ -167,6 +167,23 @@ impl Router {
         .increment(1);
     }
 
+    /// Learns from a receipt that a message is lost: that its code will not be entered.
+    pub fn learn_lost(&self, provider: &str, country: Option<Region>) {
+        let place = self.providers.iter().position(|it| it.name() == provider);
+        if let Some(place) = place {
+            self.learn_entered(place, country, false);
+        }
+    }
+
+    /// Learns that the code of a message was entered, though a receipt had said that it is lost.
+    pub fn learn_entered_after_all(&self, place: usize, country: Option<Region>) {
+        if let Some(adaptive) = &self.adaptive {
+            let mut scores = adaptive.scores.lock().unwrap_or_else(PoisonError::into_inner);
+            scores.take_back(place, country, self.clock.now());
+        }
+        self.learn_entered(place, country, true);
+    }
+
     /// Puts the providers of a route that may be first in the order of what they are worth. Says
     /// in words what that was decided by.
     fn adapt(

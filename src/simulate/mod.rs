@@ -18,6 +18,7 @@ mod call;
 mod control;
 mod desk;
 mod huawei;
+mod plivo;
 mod push;
 mod server;
 mod smpp;
@@ -31,6 +32,10 @@ mod yuntongxun;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -41,13 +46,14 @@ use desk::{Desk, Sent};
 use push::Push;
 
 /// Every dialect. A new one is a file, a line here, and its vectors.
-const DIALECTS: [&Dialect; 9] = [
+const DIALECTS: [&Dialect; 10] = [
     &yuntongxun::DIALECT,
     &aliyun::DIALECT,
     &tencent::DIALECT,
     &huawei::DIALECT,
     &twilio::DIALECT,
     &vonage::DIALECT,
+    &plivo::DIALECT,
     &aws::DIALECT,
     &smpp::DIALECT,
     &webhook::DIALECT,
@@ -108,6 +114,8 @@ pub struct Settings {
     pub push: BTreeMap<String, String>,
     /// What is done from the start.
     pub scripts: Vec<Script>,
+    /// With what SMPP is spoken over TLS, too; none: it is not.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Default for Settings {
@@ -122,6 +130,7 @@ impl Default for Settings {
             number_limits: true,
             push: BTreeMap::new(),
             scripts: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -149,6 +158,24 @@ impl Settings {
         Ok(())
     }
 
+    /// Has SMPP spoken over TLS, with this certificate (and those that lead to its authority) and
+    /// its key, both in PEM.
+    pub fn set_tls(&mut self, certificates: &[u8], key: &[u8]) -> anyhow::Result<()> {
+        let certificates = CertificateDer::pem_slice_iter(certificates);
+        let certificates = certificates.collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.context("the certificate is no PEM file")?;
+        anyhow::ensure!(!certificates.is_empty(), "there is no certificate in the PEM file");
+        let key = PrivateKeyDer::from_pem_slice(key).context("the key is no PEM file")?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .context("certificate and key do not go together")?;
+        self.tls = Some(Arc::new(tls));
+        Ok(())
+    }
+
     fn known(&self) -> String {
         let names = self.accounts.iter().flat_map(|(kind, account)| {
             account.0.keys().map(move |setting| format!("{kind}.{setting}"))
@@ -170,7 +197,7 @@ kind = \"{kind}\""
                 ));
                 // SMPP is on the same port, and has a scheme of its own.
                 let base = if kind == smpp::DIALECT.name {
-                    url.replace("http", "smpp")
+                    url.replace("http", if self.tls.is_some() { "smpps" } else { "smpp" })
                 } else {
                     url.to_owned()
                 };

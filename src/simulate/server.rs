@@ -1,4 +1,5 @@
-//! Takes connections and requests, and does to them what the script says. SMPP is on the same port.
+//! Takes connections and requests, and does to them what the script says. SMPP is on the same port,
+//! in clear and, with a certificate, over TLS.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,7 +14,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -26,6 +30,13 @@ use super::{Done, Simulator, smpp};
 const BODY_MAX: usize = 1024 * 1024;
 /// How long a connection may be silent before its next request.
 const HEAD_TIME: Duration = Duration::from_mins(1);
+
+/// What a connection begins with: a PDU of SMPP with its length, whose first byte is zero, and TLS
+/// with a handshake. Requests of HTTP begin with a letter.
+const PDU: u8 = 0;
+const HANDSHAKE: u8 = 0x16;
+/// How long a handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +63,18 @@ pub(super) async fn serve(
         let _ = stream.set_nodelay(true);
         let (simulator, control, stop) = (Arc::clone(&simulator), control.clone(), stop.clone());
         tracker.spawn(async move {
-            // A PDU of SMPP begins with its length, whose first byte is zero.
             let mut first = [0xff];
             let peeked = tokio::select! {
                 peeked = stream.peek(&mut first) => peeked,
                 () = stop.cancelled() => return,
             };
-            if peeked.is_ok_and(|length| length > 0) && first == [0] {
-                return smpp::serve(&simulator, stream, stop).await;
+            let first = peeked.ok().filter(|length| *length > 0).map(|_| first[0]);
+            match (first, &simulator.settings.tls) {
+                (Some(PDU), _) => return smpp::serve(&simulator, stream, stop).await,
+                (Some(HANDSHAKE), Some(tls)) => {
+                    return over_tls(&simulator, Arc::clone(tls), stream, stop).await;
+                }
+                _ => {}
             }
             let service = service_fn(move |request: Request<Incoming>| {
                 let (simulator, control) = (Arc::clone(&simulator), control.clone());
@@ -87,6 +102,23 @@ pub(super) async fn serve(
     }
     tracker.close();
     tracker.wait().await;
+}
+
+/// Over TLS only SMPP is spoken.
+async fn over_tls(
+    simulator: &Simulator,
+    tls: Arc<ServerConfig>,
+    stream: TcpStream,
+    stop: CancellationToken,
+) {
+    let accepted = timeout(HANDSHAKE_TIME, TlsAcceptor::from(tls).accept(stream));
+    let accepted = tokio::select! {
+        accepted = accepted => accepted,
+        () = stop.cancelled() => return,
+    };
+    if let Ok(Ok(stream)) = accepted {
+        smpp::serve(simulator, stream, stop).await;
+    }
 }
 
 /// Whether a person looks: some vendors' calls are a GET of `/`, too.

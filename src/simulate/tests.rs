@@ -2,6 +2,7 @@
 //! refused once a byte of what is signed has changed.
 
 mod huawei;
+mod plivo;
 
 use std::collections::BTreeMap;
 
@@ -436,6 +437,7 @@ fn test_accounts_reach_registered_numbers_only() {
         ),
         ("21608", include_str!("../../tests/vectors/twilio.json")),
         ("29", include_str!("../../tests/vectors/vonage.json")),
+        ("400", include_str!("../../tests/vectors/plivo.json")),
         ("InvalidParameter", include_str!("../../tests/vectors/aws.json")),
     ]);
     for (expected, vectors) in vectors {

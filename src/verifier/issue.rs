@@ -392,6 +392,7 @@ impl Issue {
             tries: Vec::new(),
             note: self.carrier.1.clone(),
             set_aside: Micros::default(),
+            counted: None,
         }
     }
 }

@@ -32,15 +32,21 @@ impl Verifier {
         receipt: Receipt,
     ) -> Result<bool, StoreError> {
         let (key, now) = (records::delivery(&id), self.clock.now());
+        let name = provider.clone();
         let received = transact_once(&self.store, vec![key.clone()], move |draft| {
-            let Some(mut delivery) = draft.get::<Delivery>(&key)? else { return Ok(false) };
+            let found = draft.get::<Delivery>(&key)?;
+            let Some(mut delivery) = found else { return Ok((false, None)) };
             let changed = delivery.receive(&provider, &receipt, now);
             if changed {
                 draft.put_due(&key, &delivery, delivery.kept_until(), delivery.due_at());
             }
-            Ok(changed)
+            Ok((changed, delivery.lost()))
         });
-        received.await
+        let (changed, lost) = received.await?;
+        if let Some((router, country)) = self.router.as_ref().zip(lost).filter(|_| changed) {
+            router.learn_lost(&name, country);
+        }
+        Ok(changed)
     }
 
     /// The delivery of a message to this phone that this provider took under this name: one of the

@@ -24,6 +24,13 @@ base_url = "http://127.0.0.1:9"
 account_sid = "AC00000000000000000000000000000001"
 auth_token = "fake0auth0token00000000000000001"
 from = "+15005550006"
+[[providers]]
+name = "pl"
+kind = "plivo"
+base_url = "http://127.0.0.1:9"
+auth_id = "MAFAKE0000000000001X"
+auth_token = "fake0auth0token00000000000000001"
+from = "+14155550100"
 "#;
 
 /// Where each provider pushes to, as the command line tells.
@@ -38,7 +45,7 @@ fn addresses(world: &World) -> Vec<String> {
 async fn each_provider_hears_what_it_wants_and_only_a_signed_push_of_a_signing_one_is_taken() {
     let world = World::start(PROVIDERS).await;
     let addresses = addresses(&world);
-    let [aliyun, twilio] = &addresses[..] else { panic!("{addresses:?}") };
+    let [aliyun, twilio, plivo] = &addresses[..] else { panic!("{addresses:?}") };
 
     let pushed = r#"[{"out_id":"00","biz_id":"1^0","success":true,"err_code":"DELIVERED"}]"#;
     let answer = world.client.post(aliyun).body(pushed).send().await.unwrap();
@@ -63,10 +70,26 @@ async fn each_provider_hears_what_it_wants_and_only_a_signed_push_of_a_signing_o
     let push = world.client.post(&elsewhere).form(&form).send().await.unwrap();
     assert_eq!(push.status(), StatusCode::NOT_FOUND, "the secret is another provider's");
 
+    let url = format!("{plivo}?reference=00");
+    let form = [("Status", "delivered"), ("MessageUUID", "m-1")];
+    let key = hmac::Key::new(hmac::HMAC_SHA256, TOKEN.as_bytes());
+    let signed = format!("{url}.MessageUUIDm-1Statusdelivered.nonce-1");
+    let signature = BASE64.encode(hmac::sign(&key, signed.as_bytes()));
+    for (nonce, expected) in [("nonce-1", StatusCode::OK), ("nonce-2", StatusCode::NOT_FOUND)] {
+        let push = world.client.post(&url).form(&form);
+        let push = push.header("x-plivo-signature-v3", &signature);
+        let push = push.header("x-plivo-signature-v3-nonce", nonce);
+        assert_eq!(push.send().await.unwrap().status(), expected, "{nonce}");
+    }
+
     let metrics = world.get("/metrics").send().await.unwrap().text().await.unwrap();
-    for (provider, outcome, count) in
-        [("ali", "ignored", 1), ("tw", "ignored", 1), ("tw", "forged", 2)]
-    {
+    for (provider, outcome, count) in [
+        ("ali", "ignored", 1),
+        ("tw", "ignored", 1),
+        ("tw", "forged", 2),
+        ("pl", "ignored", 1),
+        ("pl", "forged", 1),
+    ] {
         let line = format!(
             "countersign_receipts_total{{provider=\"{provider}\",outcome=\"{outcome}\"}} {count}"
         );

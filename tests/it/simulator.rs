@@ -124,6 +124,7 @@ async fn every_kind_of_provider_carries_a_message_through_the_simulator() {
         "twilio",
         "twilio-verify",
         "vonage",
+        "plivo",
         "aws",
         "aws-sns",
         "smpp",
@@ -173,6 +174,81 @@ async fn a_script_makes_the_simulator_refuse_fall_silent_or_break_off() {
     assert_eq!(simulated.script(&wrong).await, StatusCode::UNPROCESSABLE_ENTITY, "no code");
     let page = simulated.client.get(format!("{}/dev/", simulated.url)).send().await.unwrap();
     assert!(page.text().await.unwrap().contains("inbox.js"));
+}
+
+/// What a command says.
+fn said(world: &World, arguments: &[&str]) -> String {
+    let said = world.command(arguments).output().unwrap();
+    String::from_utf8(said.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn send_test_says_of_every_kind_what_a_refusal_means_and_what_to_do() {
+    let port = free_port();
+    let simulated = Simulated::start(port, &["--no-number-limits"]).await;
+    let all: Vec<_> = tables(port).into_iter().map(|(_, table)| table).collect();
+    let world = World::start(&recorder::config(&all)).await;
+    let refusals = [
+        ("yuntongxun", "111142", "balance_exhausted", "top up"),
+        ("aliyun", "isv.SMS_TEMPLATE_ILLEGAL", "template_rejected", "template_code"),
+        ("tencent", "UnauthorizedOperation.SmsSdkAppIdVerifyFail", "auth_failed", "sdk_app_id"),
+        ("huawei", "E000620", "auth_failed", "IP"),
+        ("huawei-wsse", "E200018", "template_rejected", "from"),
+        ("twilio", "21408", "unsupported_destination", "Geo permissions"),
+        ("twilio-verify", "60203", "rate_limited_number", "60203: "),
+        ("vonage", "29", "account_disabled", "test numbers"),
+        ("plivo", "403", "unsupported_destination", "Geo permissions"),
+        ("aws", "ServiceQuotaExceededException", "quota_exhausted", "spend limit"),
+        ("aws-sns", "AuthorizationError", "auth_failed", "sns:Publish"),
+        ("smpp", "0x0b", "invalid_number", "0x0b: "),
+        ("webhook", "account_disabled", "account_disabled", ""),
+    ];
+    let names: Vec<_> = tables(port).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, refusals.map(|(name, ..)| name));
+    for (name, code, class, told) in refusals {
+        let script = json!({"answer": "refuse", "code": code});
+        assert_eq!(simulated.script(&script).await, StatusCode::OK, "{script}");
+        let to = ["--to", "+8613800138000", "--provider", name];
+        let said =
+            said(&world, &[&["send-test", "--config", "countersign.toml"][..], &to].concat());
+        assert!(said.contains(&format!("answer   {class} (code ")), "{name}: {said}");
+        let advice = said.lines().find(|line| line.starts_with("  advice   "));
+        assert!(advice.is_some_and(|line| line.len() > 25), "{name}: {said}");
+        let vendor = said.lines().find(|line| line.starts_with("  vendor   "));
+        assert!(told.is_empty() || vendor.is_some_and(|it| it.contains(told)), "{name}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_says_of_every_kind_that_its_credentials_are_not_known() {
+    let port = free_port();
+    let secrets = [
+        "aliyun.access_key_secret",
+        "tencent.secret_key",
+        "huawei.app_secret",
+        "twilio.auth_token",
+        "vonage.api_secret",
+        "plivo.auth_token",
+        "aws.secret_access_key",
+        "smpp.password",
+    ];
+    let set: Vec<_> = secrets.iter().map(|secret| format!("{secret}=another")).collect();
+    let set: Vec<_> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let _simulated = Simulated::start(port, &set).await;
+    let all = tables(port);
+    let config: Vec<_> = all.iter().map(|(_, table)| table.clone()).collect();
+    let world = World::start(&recorder::config(&config)).await;
+    let told = said(&world, &["doctor", "--config", "countersign.toml"]);
+    for (name, _) in all {
+        let expected = match name.as_str() {
+            // Only asking for receipts would tell, and a running server does that.
+            "yuntongxun" => format!("warn  provider {name}: not asked"),
+            // It is only tried whether somebody is there.
+            "webhook" => format!("ok    provider {name}: it knows the credentials"),
+            _ => format!("FAIL  provider {name}: auth_failed — check the account id"),
+        };
+        assert!(told.contains(&expected), "{expected} is not in\n{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,6 +302,55 @@ async fn a_message_that_was_taken_without_an_answer_is_looked_up_and_not_sent_ag
         assert_eq!(second.calls().len(), 0, "{name}: {events:?}");
         simulated.message(&phone).await;
     }
+}
+
+/// A certificate for this machine that is its own authority, and its key.
+fn certificate(folder: &Path) -> (String, String) {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let wanted = "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n\
+                  [dn]\nCN = centre\n\
+                  [v3]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1\n";
+    std::fs::write(path("centre.cnf"), wanted).unwrap();
+    let (cert, key) = (path("centre.pem"), path("centre.key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-config", &path("centre.cnf"), "-keyout", &key, "-out", &cert])
+        .output()
+        .expect("openssl is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (cert, key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smpp_over_tls_is_tried_without_an_account_and_a_stranger_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(folder.path());
+    let port = free_port();
+    let with_tls = ["--tls-cert", cert.as_str(), "--tls-key", key.as_str()];
+    let simulated = Simulated::start(port, &with_tls).await;
+    let (_, table) = tables(port).into_iter().find(|(name, _)| name == "smpp").unwrap();
+    let table = table.replace("smpp://", "smpps://");
+    let trusting = format!("{table}ca_file = {cert:?}\n");
+    for (table, told) in [(&trusting, true), (&table, false)] {
+        let world = World::start(&recorder::config(std::slice::from_ref(table))).await;
+        let asked = |arguments: &[&str]| {
+            let said = world.command(arguments).output().unwrap();
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let config = ["--config", "countersign.toml"];
+        let doctor = asked(&[&["doctor"][..], &config].concat());
+        let sent = asked(&[&["send-test"][..], &config, &["--to", "+8613800138000"]].concat());
+        if told {
+            assert!(doctor.contains("it knows the credentials"), "{doctor}");
+            assert!(sent.contains("answer   accepted"), "{sent}");
+        } else {
+            for said in [doctor, sent] {
+                assert!(said.contains("not_sent") && said.contains("certificate"), "{said}");
+            }
+        }
+    }
+    let message = simulated.message("+8613800138000").await;
+    assert_eq!(message["provider"], "smpp", "{message}");
 }
 
 /// A Python with the vendors' own clients, made once for each list of versions.

@@ -12,7 +12,7 @@ use crate::domain::policy::{ASKED_AFTER, LEASE, UNKNOWN_WAIT};
 use crate::providers::{LooksUp, Message, Pushed, Receipts, Sent};
 
 /// A provider that follows a script, and writes down what it is asked.
-struct Scripted {
+pub(super) struct Scripted {
     name: &'static str,
     looks_up: LooksUp,
     answer: Outcome,
@@ -22,17 +22,17 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn new(name: &'static str, looks_up: LooksUp, answer: Outcome) -> Arc<Self> {
+    pub(super) fn new(name: &'static str, looks_up: LooksUp, answer: Outcome) -> Arc<Self> {
         let found = Mutex::new(Found::Nothing);
         let (sent, asked) = (Mutex::default(), Mutex::default());
         Arc::new(Self { name, looks_up, answer, found, sent, asked })
     }
 
-    fn finds(&self, found: Found) {
+    pub(super) fn finds(&self, found: Found) {
         *self.found.lock().unwrap() = found;
     }
 
-    fn sent(&self) -> usize {
+    pub(super) fn sent(&self) -> usize {
         self.sent.lock().unwrap().len()
     }
 
@@ -41,7 +41,7 @@ impl Scripted {
     }
 
     /// What it would say about the message that it was given last.
-    fn settled(&self, arrived: bool) -> Found {
+    pub(super) fn settled(&self, arrived: bool) -> Found {
         let sent = self.sent.lock().unwrap();
         let about = sent.last().unwrap().reference.as_str().into();
         let vendor_code = if arrived { "DELIVRD" } else { "UNDELIV" }.to_owned();
@@ -87,20 +87,20 @@ fn unknown() -> Outcome {
 }
 
 impl World {
-    fn of(providers: &[&Arc<Scripted>]) -> Self {
+    pub(super) fn of(providers: &[&Arc<Scripted>]) -> Self {
         let World { parts, clock, simulator, .. } = World::new();
         let providers = providers.iter().map(|it| Arc::clone(it) as Arc<dyn Provider>);
         Self::node(parts, clock, simulator, providers.collect())
     }
 
     /// The process ends, and another one begins with what is in the store; or it is another node.
-    fn restarted(&self) -> Self {
+    pub(super) fn restarted(&self) -> Self {
         let (parts, clock) = (self.parts.clone(), self.clock.clone());
         let providers = Arc::clone(&self.dispatcher.providers);
         Self::node(parts, clock, Arc::clone(&self.simulator), providers)
     }
 
-    async fn ask_about_the_latest(&self) {
+    pub(super) async fn ask_about_the_latest(&self) {
         self.dispatcher.ask_about_the_latest();
         self.rest().await;
     }

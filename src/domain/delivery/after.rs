@@ -10,7 +10,8 @@ use super::{Claimed, Delivery, Stage, Try};
 use crate::clock::Millis;
 use crate::domain::money::Micros;
 use crate::domain::outcome::{About, Class, Receipt, same_name};
-use crate::domain::policy::ASKED_AFTER;
+use crate::domain::phone::Region;
+use crate::domain::policy::{ASKED_AFTER, ENTERED_WITHIN};
 
 /// What is needed to ask a provider about a message that it took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,7 +37,31 @@ pub struct Asked {
     pub at: Millis,
 }
 
+/// For whom it counts whether the code of a message is entered. Whoever had the message accepted
+/// looks when its time is over; who writes down a receipt that it is lost counts that at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The country.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<Region>,
+    /// A receipt said in time that it is lost, and was counted.
+    #[serde(default)]
+    pub lost: bool,
+}
+
 impl Delivery {
+    /// Has it counted whether its code is entered, if a provider took it.
+    pub fn count_for(&mut self, country: Option<Region>) {
+        if matches!(self.stage, Stage::Accepted { .. }) {
+            self.counted = Some(Counted { country, lost: false });
+        }
+    }
+
+    /// For which country it counts that a receipt said that it is lost; `None` if none did in time.
+    pub fn lost(&self) -> Option<Option<Region>> {
+        self.counted.filter(|counted| counted.lost).map(|counted| counted.country)
+    }
+
     /// Has its provider asked about it later on. `phone` is the number, sealed.
     pub fn ask_later(&mut self, phone: String) {
         if let Stage::Accepted { at, ask, .. } = &mut self.stage {
@@ -71,7 +96,14 @@ impl Delivery {
         let class = if receipt.arrived { Class::Accepted } else { Class::ProviderError };
         match &mut self.stage {
             stage if receipt.arrived => *stage = Stage::Delivered { at: now },
-            stage @ Stage::Accepted { .. } => *stage = Stage::Failed { class, at: now },
+            Stage::Accepted { at, .. } => {
+                // Whoever looks when the time is over has counted what comes later.
+                if let Some(counted) = self.counted.as_mut().filter(|_| now <= *at + ENTERED_WITHIN)
+                {
+                    counted.lost = true;
+                }
+                self.stage = Stage::Failed { class, at: now };
+            }
             // What was waited for has come, and is no good: there is nothing to wait for any more.
             Stage::Pending(pending) if waits => pending.due_at = now,
             _ => return false,

@@ -3,7 +3,7 @@ use crate::chance::{Chance, SeededChance};
 use crate::clock::SECOND;
 use crate::domain::outcome::{About, Receipt};
 use crate::domain::phone::Phone;
-use crate::domain::policy::{ASKED_AFTER, UNATTENDED};
+use crate::domain::policy::{ASKED_AFTER, ENTERED_WITHIN, UNATTENDED};
 
 const A: Carrier<'static> = Carrier { name: "a", deduplicates: false, ..Y };
 const B: Carrier<'static> = Carrier { name: "b", deduplicates: false, ..Y };
@@ -22,6 +22,7 @@ fn new() -> Delivery {
         tries: vec![],
         note: None,
         set_aside: Micros(0),
+        counted: None,
     }
 }
 
@@ -319,6 +320,37 @@ fn receipts_only_move_forward() {
     assert!(!delivery.receive("a", &receipt("m1", true), SECOND), "twice");
     assert!(!delivery.receive("a", &receipt("m1", false), SECOND), "backwards");
     assert_eq!(delivery.status(), "delivered");
+}
+
+#[test]
+fn a_message_that_counts_is_lost_once_and_only_within_its_time() {
+    let country = Some(crate::domain::phone::Region::CN);
+    let taken = || {
+        let mut delivery = new();
+        delivery.count_for(country);
+        assert_eq!(delivery.counted, None, "nobody took it yet");
+        delivery.settle(1, &Outcome::accepted("m1"), &[A], SECOND, 1);
+        delivery
+    };
+    let last = SECOND + ENTERED_WITHIN;
+    for (counts, arrived, at, lost) in [
+        (true, false, last, true),
+        (true, false, last + 1, false),
+        (true, true, last, false),
+        (false, false, last, false),
+    ] {
+        let mut delivery = taken();
+        if counts {
+            delivery.count_for(country);
+        }
+        assert!(delivery.receive("a", &receipt("m1", arrived), at));
+        assert_eq!(delivery.lost(), lost.then_some(country), "{counts} {arrived} {at}");
+        // It is there for whoever looks later, and on another node.
+        let stored = serde_json::to_string(&delivery).unwrap();
+        let read: Delivery = serde_json::from_str(&stored).unwrap();
+        assert_eq!((read.lost(), read.counted), (delivery.lost(), delivery.counted), "{stored}");
+        assert!(!delivery.receive("a", &receipt("m1", false), at), "once");
+    }
 }
 
 #[test]

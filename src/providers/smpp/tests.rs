@@ -3,6 +3,7 @@
 
 mod centre;
 mod stages;
+mod tls;
 
 use proptest::prelude::*;
 use serde_json::Value;

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -62,10 +60,10 @@ struct Bound {
 /// The parts of a message that have come: whose, the text of each, and their names.
 type Parts = HashMap<(String, u8), Vec<Option<(String, String)>>>;
 
-struct Session<'a> {
+struct Session<'a, S> {
     simulator: &'a Simulator,
     account: &'a Account,
-    stream: TcpStream,
+    stream: S,
     began: Instant,
     heard: Instant,
     asked: bool,
@@ -83,9 +81,9 @@ struct Session<'a> {
 }
 
 /// Serves one connection until it ends or the simulator is stopped.
-pub(in crate::simulate) async fn serve(
+pub(in crate::simulate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     simulator: &Simulator,
-    stream: TcpStream,
+    stream: S,
     stop: CancellationToken,
 ) {
     let now = Instant::now();
@@ -125,7 +123,7 @@ pub(in crate::simulate) async fn serve(
     simulator.desk.give_back(DIALECT.name, &unanswered);
 }
 
-impl Session<'_> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn hear_all(&mut self, read: &mut Vec<u8>) -> Result<(), Over> {
         (self.heard, self.asked) = (Instant::now(), false);
         loop {

@@ -11,7 +11,7 @@ use super::submit::{self, Submitted, Wanted};
 use crate::clock::Clock;
 use crate::providers::kind::{Given, Parts, kind};
 use crate::providers::smpp::pdu::Pdu;
-use crate::providers::stub::a_message;
+use crate::providers::stub::{Certificate, a_message};
 use crate::providers::{Class, Outcome, Provider, Receipt, transport};
 use crate::simulate::control::{Script, Scripted, ScriptedReceipt};
 use crate::simulate::{Settings, Simulator};
@@ -100,12 +100,16 @@ struct World {
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "the simulator ends with the test's runtime")]
     async fn start(set: &[&str]) -> Self {
         let mut settings = Settings::default();
         for assignment in set {
             settings.set(assignment).unwrap();
         }
+        Self::with(settings).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the simulator ends with the test's runtime")]
+    async fn with(settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let tables: toml::Table = settings.tables(&url).parse().unwrap();
@@ -255,5 +259,49 @@ async fn log_on_window_and_speed_are_the_accounts() {
         let told = world.provider(&[]).send(&a_message()).await;
         assert_eq!(told, Outcome::of(Class::RateLimitedAccount, "0x58"), "{none}");
         assert!(world.simulator.desk.inbox(None, 1).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_it_is_the_same_and_in_clear_it_stays() {
+    let certificate = Certificate::new();
+    let read = |path: &str| std::fs::read(path).unwrap();
+    let mut settings = Settings::default();
+    settings.set_tls(&read(&certificate.cert), &read(&certificate.key)).unwrap();
+    let world = World::with(settings).await;
+    let url = world.table["base_url"].as_str().unwrap();
+    assert!(url.starts_with("smpps://"), "{url}");
+    let provider = world.provider(&[("ca_file", certificate.cert.clone().into())]);
+    assert_eq!(provider.try_credentials().await, Ok(true));
+    let sent = provider.send(&a_message()).await;
+    assert_eq!(sent.class, Class::Accepted);
+    let told = receipts(&provider).await.remove(0);
+    assert_eq!((Some(told.message_id), told.arrived), (sent.message_id, true));
+    provider.close().await;
+    let stranger = world.provider(&[]);
+    let refused = Outcome::of(Class::NotSent, "no-tls");
+    assert_eq!(stranger.send(&a_message()).await, refused, "its authority is not known");
+    assert_eq!(world.simulator.desk.inbox(None, 10).len(), 1);
+    let clear = world.provider(&[("base_url", url.replace("smpps", "smpp").into())]);
+    assert_eq!(clear.send(&a_message()).await.class, Class::Accepted);
+    let client = transport::client().unwrap();
+    let shown = client.get(format!("{}/dev/messages", world.url)).send().await.unwrap();
+    assert_eq!(shown.status(), 200, "and HTTP");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_told() {
+    let [one, other] = [Certificate::new(), Certificate::new()];
+    let read = |path: &str| std::fs::read(path).unwrap();
+    let mut settings = Settings::default();
+    for (cert, key, told) in [
+        (read(&one.key), read(&one.key), "no certificate"),
+        (read(&one.cert), read(&one.cert), "the key is no PEM"),
+        (read(&one.cert), read(&other.key), "do not go together"),
+        (Vec::new(), read(&one.key), "no certificate"),
+    ] {
+        let wrong = settings.set_tls(&cert, &key).unwrap_err().to_string();
+        assert!(wrong.contains(told), "{wrong}");
+        assert!(settings.tls.is_none());
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::providers::smpp::pdu::{self, Pdu};
 
@@ -74,10 +75,19 @@ impl Seen {
 }
 
 /// A centre that follows these scripts, a connection each; the last one for all after it.
-#[expect(clippy::disallowed_methods, reason = "the centre ends with the test's runtime")]
 pub(super) async fn centre(scripts: Vec<Script>) -> (String, Arc<Mutex<Seen>>) {
+    centre_over(None, scripts).await
+}
+
+/// The same over TLS, where there is something to speak it with.
+#[expect(clippy::disallowed_methods, reason = "the centre ends with the test's runtime")]
+pub(super) async fn centre_over(
+    tls: Option<&TlsAcceptor>,
+    scripts: Vec<Script>,
+) -> (String, Arc<Mutex<Seen>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base_url = format!("smpp://{}", listener.local_addr().unwrap());
+    let scheme = if tls.is_some() { "smpps" } else { "smpp" };
+    let (base_url, tls) = (format!("{scheme}://{}", listener.local_addr().unwrap()), tls.cloned());
     let seen = Arc::<Mutex<Seen>>::default();
     let record = Arc::clone(&seen);
     tokio::spawn(async move {
@@ -86,7 +96,15 @@ pub(super) async fn centre(scripts: Vec<Script>) -> (String, Arc<Mutex<Seen>>) {
         while let Ok((stream, _)) = listener.accept().await {
             let next =
                 if scripts.len() > 1 { scripts.pop_front() } else { scripts.front().cloned() };
-            tokio::spawn(converse(stream, next.unwrap(), connection, Arc::clone(&record)));
+            let (next, record, tls) = (next.unwrap(), Arc::clone(&record), tls.clone());
+            tokio::spawn(async move {
+                let Some(tls) = tls else {
+                    return converse(stream, next, connection, record).await;
+                };
+                if let Ok(stream) = tls.accept(stream).await {
+                    converse(stream, next, connection, record).await;
+                }
+            });
             connection += 1;
         }
     });
@@ -94,7 +112,7 @@ pub(super) async fn centre(scripts: Vec<Script>) -> (String, Arc<Mutex<Seen>>) {
 }
 
 /// One connection.
-pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     script: Script,
     connection: usize,

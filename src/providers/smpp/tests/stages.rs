@@ -4,26 +4,27 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use super::centre::{Answer, Script, Seen, centre, converse};
+use super::centre::{Answer, Script, Seen, centre};
+use super::tls::Over;
 use super::*;
 use crate::providers::stub::{Log, REFERENCE, a_message, message};
 
-const ARRIVED: &str = "id:{id} sub:001 dlvrd:001 stat:DELIVRD err:000 text:004217";
+pub(super) const ARRIVED: &str = "id:{id} sub:001 dlvrd:001 stat:DELIVRD err:000 text:004217";
 
-fn provider(settings: Settings) -> Smpp {
+pub(super) fn provider(settings: Settings) -> Smpp {
     Smpp::new(Arc::new(settings))
 }
 
-fn not_sent(what: &str) -> Outcome {
+pub(super) fn not_sent(what: &str) -> Outcome {
     Outcome::of(Class::NotSent, what)
 }
 
-fn serve(answers: &[Answer]) -> Script {
+pub(super) fn serve(answers: &[Answer]) -> Script {
     Script::Serve(answers.to_vec())
 }
 
 /// The receipts, as soon as there are some.
-async fn pulled(provider: &Smpp) -> Vec<Receipt> {
+pub(super) async fn pulled(provider: &Smpp) -> Vec<Receipt> {
     for _ in 0..200 {
         let receipts = provider.pull_receipts().await.unwrap();
         if !receipts.is_empty() {
@@ -53,7 +54,7 @@ async fn whatever_breaks_off_before_a_message_is_written_was_not_sent() {
     assert_eq!(provider(settings(&closed)).send(&a_message()).await, not_sent("no-connection"));
     let garbage = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
     let other = Pdu::request(pdu::ENQUIRE_LINK, 1, vec![]).bytes();
-    for (script, expected) in [
+    let stages = [
         (Script::CloseAtOnce, not_sent("bind-broken-off")),
         (Script::CloseAtBind, not_sent("bind-broken-off")),
         (Script::SilentAtBind, not_sent("bind-timeout")),
@@ -62,47 +63,57 @@ async fn whatever_breaks_off_before_a_message_is_written_was_not_sent() {
         (Script::Refuse(0x0e), Outcome::of(Class::AuthFailed, "0x0e")),
         (Script::Refuse(0x0d), Outcome::of(Class::AuthFailed, "0x0d")),
         (Script::Refuse(0x05), Outcome::of(Class::ProviderError, "0x05")),
-    ] {
-        let (url, seen) = centre(vec![script.clone()]).await;
-        let provider = provider(settings(&url));
-        assert_eq!(provider.send(&a_message()).await, expected, "{script:?}");
-        assert_eq!(provider.try_credentials().await, Err(expected), "{script:?}");
-        assert_eq!(seen.lock().unwrap().count(pdu::SUBMIT_SM), 0, "{script:?}");
+    ];
+    for over in Over::both() {
+        for (script, expected) in &stages {
+            let (url, seen) = over.centre(vec![script.clone()]).await;
+            let provider = provider(over.settings(&url));
+            assert_eq!(provider.send(&a_message()).await, *expected, "{url} {script:?}");
+            let tried = provider.try_credentials().await;
+            assert_eq!(tried.as_ref(), Err(expected), "{url} {script:?}");
+            assert_eq!(seen.lock().unwrap().count(pdu::SUBMIT_SM), 0, "{url} {script:?}");
+        }
     }
 }
 
 #[tokio::test]
 async fn whatever_breaks_off_after_it_leaves_the_outcome_unknown_and_nothing_is_repeated() {
-    for answer in [Answer::Close, Answer::Half, Answer::Garbage] {
-        let (url, seen) =
-            centre(vec![serve(std::slice::from_ref(&answer)), serve(&[Answer::Take])]).await;
-        let provider = provider(settings(&url));
-        let outcome = provider.send(&a_message()).await;
-        assert_eq!(outcome, wire::unknown("broken-off"), "{answer:?}");
-        assert_eq!(seen.lock().unwrap().count(pdu::SUBMIT_SM), 1, "{answer:?}");
-        // The session is made anew by itself.
-        let outcome = provider.send(&a_message()).await;
-        assert_eq!(outcome.class, Class::Accepted, "{answer:?}");
-        let seen = seen.lock().unwrap();
-        assert_eq!(seen.pdus.last().map(|(connection, _)| *connection), Some(1), "{answer:?}");
+    for over in Over::both() {
+        for answer in [Answer::Close, Answer::Half, Answer::Garbage] {
+            let scripts = vec![serve(std::slice::from_ref(&answer)), serve(&[Answer::Take])];
+            let (url, seen) = over.centre(scripts).await;
+            let provider = provider(over.settings(&url));
+            let outcome = provider.send(&a_message()).await;
+            assert_eq!(outcome, wire::unknown("broken-off"), "{url} {answer:?}");
+            assert_eq!(seen.lock().unwrap().count(pdu::SUBMIT_SM), 1, "{url} {answer:?}");
+            // The session is made anew by itself.
+            let outcome = provider.send(&a_message()).await;
+            assert_eq!(outcome.class, Class::Accepted, "{url} {answer:?}");
+            let last = seen.lock().unwrap().pdus.last().map(|(connection, _)| *connection);
+            assert_eq!(last, Some(1), "{url} {answer:?}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_session_that_is_lost_between_messages_costs_nothing() {
-    for script in [Script::CloseAfterBind, serve(&[Answer::Unbind])] {
-        let (url, seen) = centre(vec![script.clone(), serve(&[Answer::Take])]).await;
-        let provider = provider(settings(&url));
-        if script == Script::CloseAfterBind {
-            provider.pull_receipts().await.unwrap();
-        } else {
-            assert_eq!(provider.send(&a_message()).await.class, Class::Accepted);
-            until(&seen, "unbind is answered", |seen| seen.count(pdu::UNBIND | pdu::ANSWER) == 1)
-                .await;
+    for over in Over::both() {
+        for script in [Script::CloseAfterBind, serve(&[Answer::Unbind])] {
+            let (url, seen) = over.centre(vec![script.clone(), serve(&[Answer::Take])]).await;
+            let provider = provider(over.settings(&url));
+            if script == Script::CloseAfterBind {
+                provider.pull_receipts().await.unwrap();
+            } else {
+                assert_eq!(provider.send(&a_message()).await.class, Class::Accepted);
+                let unbound = |seen: &Seen| seen.count(pdu::UNBIND | pdu::ANSWER) == 1;
+                until(&seen, "unbind is answered", unbound).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let outcome = provider.send(&a_message()).await;
+            assert_eq!(outcome.class, Class::Accepted, "{url} {script:?}");
+            let binds = seen.lock().unwrap().count(pdu::BIND_TRANSCEIVER);
+            assert_eq!(binds, 2, "{url} {script:?}");
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(provider.send(&a_message()).await.class, Class::Accepted, "{script:?}");
-        assert_eq!(seen.lock().unwrap().count(pdu::BIND_TRANSCEIVER), 2, "{script:?}");
     }
 }
 
@@ -268,58 +279,6 @@ async fn a_dead_centre_is_not_run_against_and_costs_later_messages_little() {
     let tries = seen.lock().unwrap().count(pdu::BIND_TRANSCEIVER);
     assert!((2..=6).contains(&tries), "{tries} log-ons in four seconds");
     assert!(quick > 50, "{quick} messages went elsewhere at once");
-}
-
-#[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "the centre ends with the test's runtime")]
-async fn tls_is_spoken_and_only_to_whom_is_trusted() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    // An authority would not be taken for a server, so the certificate is of none.
-    let wanted = "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n\
-                  [dn]\nCN = centre\n\
-                  [v3]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1\n";
-    std::fs::write(path("wanted.cnf"), wanted).unwrap();
-    let made = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-days", "2", "-config", &path("wanted.cnf")])
-        .args(["-keyout", &path("key.pem"), "-out", &path("cert.pem")])
-        .output()
-        .expect("openssl is installed");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let read = |name: &str| std::fs::read(path(name)).unwrap();
-    let certificate = CertificateDer::from_pem_slice(&read("cert.pem")).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(&read("key.pem")).unwrap();
-    let provider_ = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider_)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("smpps://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
-        while let Ok((stream, _)) = listener.accept().await {
-            let Ok(stream) = acceptor.accept(stream).await else { continue };
-            tokio::spawn(converse(stream, serve(&[Answer::Receipt(ARRIVED)]), 0, Arc::default()));
-        }
-    });
-    let with = |ca_file: &str, url: &str| {
-        let mut settings = Settings { ca_file: ca_file.to_owned(), ..settings(url) };
-        settings.tls = settings.trust().unwrap();
-        provider(settings)
-    };
-    let trusting = with(&path("cert.pem"), &url);
-    assert_eq!(trusting.send(&a_message()).await.class, Class::Accepted);
-    assert!(pulled(&trusting).await[0].arrived);
-    trusting.close().await;
-    let elsewhere = url.replace("127.0.0.1", "localhost");
-    for (ca_file, url) in [("", &url), (path("cert.pem").as_str(), &elsewhere)] {
-        let outcome = with(ca_file, url).send(&a_message()).await;
-        assert_eq!(outcome, not_sent("no-tls"), "{url}");
-    }
 }
 
 #[tokio::test]
