@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use countersign::captcha::Level;
 use countersign::clock::Millis;
 use countersign::domain::code::Code;
 use countersign::domain::id::VerificationId;
@@ -113,7 +114,7 @@ impl World {
         if named {
             verifier.ask_named(person.address).ok()?;
             let name = format!("picture-{}", self.dice.below(40));
-            let text = verifier.named_picture(person.tenant, &name).text;
+            let text = verifier.named_picture(person.tenant, &name, Level::Plain).text;
             let challenge = format!("{}/{name}/{text}", person.tenant);
             return Some(Proof {
                 answered: Answered::Named { name, answer: wrong(text) },
