@@ -27,8 +27,7 @@ ROWS, COLUMNS, WAYS = HIGH // field.FINE, WIDE // field.FINE, 2 * field.WAYS
 STEPS = [(round(2 * math.sin(2 * math.pi * k / WAYS)), round(2 * math.cos(2 * math.pi * k / WAYS))) for k in range(WAYS)]
 FREE = .03  # what a pixel of line costs; one of paper costs 1
 TURN = .2  # what a turn by one direction costs
-LIMIT = 45  # the dearest way that is looked for
-ENDS = 8  # letters at most
+LIMIT = 25  # the dearest way that is looked for
 APART = 22  # how far letters' middles are from each other at least
 
 
@@ -54,24 +53,24 @@ EDGES = edges()
 NODES = ROWS * COLUMNS * WAYS
 
 
-def spots(plane):
-    """Where a coarse plane has its peaks, best first, and how much there is of each."""
+def spots(plane, count):
+    """Where a coarse plane has its best peaks."""
     left = cv2.GaussianBlur(plane, (0, 0), 1.5)
     y, x = np.mgrid[:plane.shape[0], :plane.shape[1]]
-    for _ in range(ENDS):
+    for _ in range(count):
         row, column = np.unravel_index(left.argmax(), left.shape)
         far = np.hypot(y - row, x - column) * field.COARSE
         here = plane * (far < field.NEAR + 2)
-        middle = np.array([(here * x).sum(), (here * y).sum()]) / here.sum() * field.COARSE + field.COARSE / 2
-        yield middle, left[row, column]
+        middle = np.array([(here * x).sum(), (here * y).sum()]) / max(here.sum(), 1e-9) * field.COARSE + field.COARSE / 2
+        yield middle
         left = np.where(far < APART, 0, left)
 
 
-def read(planes):
-    """Letters' middles and what they are; none comes twice."""
+def read(planes, count):
+    """So many letters' middles and what they are; none comes twice."""
     high, wide = planes.shape[1:]
     y, x = np.mgrid[:high, :wide] * field.COARSE + field.COARSE / 2
-    found = [middle for middle, much in spots(planes[field.PLACES]) if much > .25]
+    found = list(spots(planes[field.PLACES], count))
     near = [np.hypot(x - middle[0], y - middle[1]) < field.NEAR for middle in found]
     scores = np.array([np.log(planes[:field.PLACES, here] + 1e-4).mean(1) for here in near])
     return found, ''.join(ALPHABET[i] for i in linear_sum_assignment(-scores)[1])
@@ -143,12 +142,10 @@ def order(cost):
     return taken
 
 
-def solve(path, net):
+def solve(path, net, count):
     planes, ways = field.look(net, ink(path))
-    start = next(spots(planes[field.RING]))[0]
-    found, letters = read(planes)
-    if len(found) < 4:
-        return '', letters
+    start, = spots(planes[field.RING], 1)
+    found, letters = read(planes, count)
     taken = order(legs(ways, start, found))
     return ''.join(letters[i] for i in taken), letters
 
@@ -156,11 +153,12 @@ def solve(path, net):
 def main():
     parser = scoring.parser(__doc__)
     parser.add_argument('--model', default='target/attack/field.pt', help='what field.py learned')
+    parser.add_argument('--letters', type=int, default=7, help='how many a picture has: 8 at level 3')
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     net = field.load(args.model)
-    scoring.score(args, 'paths', lambda file: solve(file, net))
+    scoring.score(args, 'paths', lambda file: solve(file, net, args.letters))
 
 
 if __name__ == '__main__':

@@ -44,10 +44,11 @@ $python bench/captcha/look.py "$out/level-1" "$out/eyes.png"
 $python bench/captcha/field.py --minutes "${MINUTES:-30}" --out "$out/field.pt"
 
 for level in 1 2 3; do
-    patches=0
+    patches=0 letters=7
     ((level == 1)) || patches=41
+    ((level < 3)) || letters=8
     $python bench/captcha/trace_attack.py "$out/level-$level" --thick 11 --patches $patches
-    $python bench/captcha/path_attack.py "$out/level-$level" --model "$out/field.pt"
+    $python bench/captcha/path_attack.py "$out/level-$level" --model "$out/field.pt" --letters $letters
     model=()
     if [[ "$wish" == train ]]; then
         $python bench/captcha/train.py --sheet "$sheet" --level $level --minutes 30 \
