@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from drawing import ALPHABET, HIGH, WIDE, draw, lay, letters
 from torch import nn
-from train import Residual, halved
+from train import Residual, halved, load
 
 WAYS = 8  # directions of lines, from 0 to half a turn
 FINE, COARSE = 2, 4  # how many pixels of a picture make one of a line's plane, and of the letters'
@@ -94,12 +94,6 @@ def loss(net, batch):
     return read + places + 4 * binary(led, ways), read.item()
 
 
-def load(path):
-    net = Field()
-    net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
-    return net.eval()
-
-
 def look(net, dark):
     """Letters' planes (each letter's share, whether there is one, the ring's) and the lines'."""
     with torch.no_grad():
@@ -121,7 +115,7 @@ def main():
     torch.manual_seed(args.seed)
     chance = np.random.default_rng(args.seed)
     bank = letters(args.each, chance)
-    net = (load(args.init) if args.init else Field()).train().to(memory_format=torch.channels_last)
+    net = (load(args.init, Field) if args.init else Field()).train().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-4)
     begun, steps, recent = time.process_time(), 0, []
     while (spent := (time.process_time() - begun) / 60 / args.minutes) < 1:
@@ -136,7 +130,8 @@ def main():
         recent.append((value.item(), read))
         if len(recent) == 20:
             mean, letter = np.mean(recent, 0)
-            print(f'{spent * args.minutes:6.1f} min {steps * BATCH:7d} pictures  loss {mean:.3f}  of letters {letter:.3f}', flush=True)
+            print(f'{spent * args.minutes:6.1f} min {steps * BATCH:7d} pictures  loss {mean:.3f}  '
+                  f'of letters {letter:.3f}', flush=True)
             recent = []
             torch.save(net.state_dict(), args.out)
     torch.save(net.state_dict(), args.out)

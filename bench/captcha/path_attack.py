@@ -157,7 +157,7 @@ def main():
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    net = field.load(args.model)
+    net = field.load(args.model, field.Field)
     scoring.score(args, 'paths', lambda file: solve(file, net, args.letters))
 
 
