@@ -26,7 +26,7 @@ from trace_attack import ink
 ROWS, COLUMNS, WAYS = HIGH // field.FINE, WIDE // field.FINE, 2 * field.WAYS
 STEPS = [(round(2 * math.sin(2 * math.pi * k / WAYS)), round(2 * math.cos(2 * math.pi * k / WAYS))) for k in range(WAYS)]
 FREE = .03  # what a pixel of line costs; one of paper costs 1
-TURN = .2  # what a turn by one direction costs
+TURN = 1.2  # what a turn by one direction costs: lines cross steeply, so who turns off at a crossing pays
 LIMIT = 25  # the dearest way that is looked for
 APART = 22  # how far letters' middles are from each other at least
 
