@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Measures what programs solve of our pictures, and of others'. Attackers go into a throw-away environment in target/.
 #
-#   run.sh            recognisers as they come on ours and on others', and the tracing attacks: an hour of a core
+#   run.sh            recognisers as they come on ours and on others', and the tracing attacks: 90 minutes of a core
 #   run.sh all        the same with every preprocessing: hours
 #   run.sh train      networks trained on our own generator for 30 minutes of a core each, then measured
 #
-# COUNT=20 run.sh takes 20 pictures of each kind, to see that it works; PROFILE=dev spares the optimised build (the
-# pixels are the same, the times of drawing are not), and SHEET=FILE is that program, built before. tesseract is used where it is installed (Debian: tesseract-ocr).
+# COUNT=20 MINUTES=1 run.sh takes 20 pictures of each kind and lets the tracing attack learn for a minute, to see that
+# it works; PROFILE=dev spares the optimised build (the pixels are the same, the times of drawing are not), and
+# SHEET=FILE is that program, built before. tesseract is used where it is installed (Debian: tesseract-ocr).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -40,12 +41,14 @@ for level in 1 2 3; do
     "$sheet" files --level $level --first ${level}00000 --count "$count" --out "$out/level-$level"
 done
 $python bench/captcha/look.py "$out/level-1" "$out/eyes.png"
+$python bench/captcha/field.py --minutes "${MINUTES:-30}" --out "$out/field.pt"
 
 for level in 1 2 3; do
-    patches=0
+    patches=0 letters=7
     ((level == 1)) || patches=41
+    ((level < 3)) || letters=8
     $python bench/captcha/trace_attack.py "$out/level-$level" --thick 11 --patches $patches
-    $python bench/captcha/path_attack.py "$out/level-$level" --thick 11 --patches $patches
+    $python bench/captcha/path_attack.py "$out/level-$level" --model "$out/field.pt" --letters $letters
     model=()
     if [[ "$wish" == train ]]; then
         $python bench/captcha/train.py --sheet "$sheet" --level $level --minutes 30 \

@@ -8,18 +8,15 @@ guesses the patches from what most pixels around are, and turns them back.
 
   python bench/captcha/trace_attack.py FOLDER [FOLDER ...]   folders of <answer>_<n>.png, rule from-ring
 """
-import argparse
 import glob
 import math
 import os
-import re
 import sys
-import time
 
 import cv2
 import numpy as np
+import scoring
 from PIL import Image, ImageDraw, ImageFont
-from attack import wilson
 
 ALPHABET = 'ACEHKLMNRTUWX39'
 FONTS = os.path.join(os.path.dirname(__file__), '..', '..', 'src', 'captcha', 'fonts')
@@ -212,41 +209,21 @@ def solve(path, reader, patches):
     letters, _, thin, cuts = apart(dark)
     found = blobs(letters, dark)
     order = walk(start, letters, thin, cuts, found, 4)
-    return ''.join(reader.read(found[i][2]) for i in order), len(found), len(order)
+    read = ''.join(reader.read(piece) for _, _, piece in found)
+    return ''.join(read[i] for i in order), read
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('folders', nargs='+')
-    parser.add_argument('--limit', type=int, default=300)
+    parser = scoring.parser(__doc__)
     parser.add_argument('--patches', type=int, default=0, help='guess patches with a median of this size (odd)')
-    parser.add_argument('--thick', type=int, default=9)
-    parser.add_argument('--show', type=int, default=0)
+    parser.add_argument('--thick', type=int, default=9, help='what is thicker than this, in half pixels, is a letter')
     args = parser.parse_args()
     global THICK
     THICK = args.thick
     cv2.setNumThreads(1)
     reader = Reader()
     print(f'reads {100 * reader.test():.0f} % of single letters that it drew itself', file=sys.stderr)
-    for folder in args.folders:
-        files = sorted(glob.glob(os.path.join(folder, '*.png')), key=lambda f: int(re.search(r'_(\d+)\.', f)[1]))
-        files = files[:args.limit]
-        begun, right, first, letters, walked = time.process_time(), 0, 0, 0, 0
-        for number, file in enumerate(files):
-            answer = os.path.basename(file).split('_')[0]
-            guess, seen, passed = solve(file, reader, args.patches)
-            right += guess == answer
-            first += guess[:1] == answer[:1]
-            letters += seen
-            walked += passed
-            if number < args.show:
-                print(answer, guess, seen, passed)
-        count = len(files)
-        low, high = wilson(right, count)
-        each = 1e3 * (time.process_time() - begun) / count
-        print(f'{folder}: tracing solves {right}/{count}, {100 * right / count:.1f} % [{100 * low:.1f}, {100 * high:.1f}], '
-              f'first letter {100 * first / count:.0f} %, {letters / count:.1f} letters seen, '
-              f'{walked / count:.1f} passed, {each:.0f} ms each')
+    scoring.score(args, 'tracing', lambda file: solve(file, reader, args.patches))
 
 
 if __name__ == '__main__':

@@ -91,8 +91,8 @@ def pictures(sheet, level, rule, first, count):
     return torch.tensor(labels), images
 
 
-def load(path):
-    net = Net()
+def load(path, kind=Net):
+    net = kind()
     net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
     return net.eval()
 
