@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 ALPHABET = 'ACEHKLMNRTUWX39'
-HEIGHT, WIDTH = 60, 132  # half of the picture's own size
+HEIGHT, WIDTH = 78, 108  # half of the picture's own size
 UNSEEN = 2_000
 CHUNK = 4_000
 RULES = ['from-ring', 'to-ring', 'from-square', 'skip-first']
