@@ -1,6 +1,6 @@
 //! Where letters lie: around an ellipse, like guests at a table, so that a way leads from each to
-//! each without touching a third. Any order is as likely as any other then, and who knows the
-//! letters and the first of them has to follow the line for the rest.
+//! each without touching a third. Nearly all orders can be laid then and none is much likelier than
+//! another, so who knows the letters and the first of them has to follow the line for the rest.
 
 use ab_glyph::{Point, point};
 use std::cmp::Ordering;

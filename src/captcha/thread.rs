@@ -412,8 +412,8 @@ mod tests {
     }
 
     /// What somebody finds who knows all letters, the first of the line, and how often we lay which
-    /// order, but does not follow the line. One in 110 is to be had at most: 120 orders, less those
-    /// that read like a line of text.
+    /// order, but does not follow the line: about one in a hundred, since of 120 orders some read
+    /// like a line of text and some cannot be laid. The test would notice one in sixty.
     #[test]
     fn who_does_not_follow_the_line_guesses() {
         let mut found = std::collections::BTreeMap::new();
