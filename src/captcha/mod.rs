@@ -47,6 +47,8 @@ pub const LENGTH: usize = 4;
 /// The canvas as the shapes see it, in pixels.
 #[expect(clippy::cast_precision_loss, reason = "an f32 holds whole numbers far beyond these")]
 const SIZE: Point = Point { x: WIDTH as f32, y: HEIGHT as f32 };
+/// The canvas' middle, in pixels.
+const MIDDLE: Point = Point { x: SIZE.x / 2.0, y: SIZE.y / 2.0 };
 
 /// Paper and ink; WCAG 2.2 asks for a contrast of 4.5 to 1, and these give twice as much.
 const COLOURS: [(Colour, Colour); 6] = [

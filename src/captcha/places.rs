@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use super::curve::{length, times};
 use super::letters::Letter;
 use super::random::Random;
-use super::{LENGTH, SIZE, turn};
+use super::{LENGTH, MIDDLE, SIZE, turn};
 
 /// The ellipse's half width and half height, in pixels.
 const RADII: Point = Point { x: 83.0, y: 56.0 };
@@ -52,7 +52,7 @@ pub(super) fn deal(letters: &mut [Letter], order: &[usize], random: &mut Random)
     for (letter, seat) in letters.iter_mut().zip(order) {
         let drift = random.below(DRIFT);
         let place = AROUND[(turned + drift + seat * PLACES / all) % PLACES];
-        let at = times(place, random.between(DEPTH.0, DEPTH.1)) + times(SIZE, 0.5);
+        let at = times(place, random.between(DEPTH.0, DEPTH.1)) + MIDDLE;
         let (low, high) = (letter.half.x + MARGIN, letter.half.y + MARGIN);
         letter.centre = point(at.x.clamp(low, SIZE.x - low), at.y.clamp(high, SIZE.y - high));
     }
@@ -96,7 +96,7 @@ mod tests {
             deal(&mut letters, &order, &mut random);
             let mut seats: Vec<_> = order.iter().zip(&letters).collect();
             seats.sort_by_key(|seat| *seat.0);
-            let at = |i: usize| seats[i % seats.len()].1.centre - times(SIZE, 0.5);
+            let at = |i: usize| seats[i % seats.len()].1.centre - MIDDLE;
             for i in 0..seats.len() {
                 let (here, next) = (at(i), at(i + 1));
                 assert!(here.x * next.y - here.y * next.x > 0.0, "round the same way");

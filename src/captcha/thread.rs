@@ -17,7 +17,7 @@ use super::letters::{CAPITAL, Letter};
 use super::places::{MARGIN, deal, goes_both_ways};
 use super::random::Random;
 use super::raster::Canvas;
-use super::{LENGTH, Rule, SIZE};
+use super::{LENGTH, MIDDLE, Rule, SIZE};
 
 /// How far apart letters are at least, in pixels.
 const GAP: f32 = 3.0;
@@ -183,7 +183,7 @@ impl Table<'_> {
         }
         let at = |letter: usize| {
             let centre = self.letters[letter].centre;
-            centre + times(unit(times(SIZE, 0.5) - centre), INWARD)
+            centre + times(unit(MIDDLE - centre), INWARD)
         };
         // The knots, and how many stops lie before what follows each.
         let mut knots = vec![(at(stops.start), 1)];
@@ -194,7 +194,7 @@ impl Table<'_> {
         }
         let (next, before) = (knots.get(1), knots.len().checked_sub(2).map(|i| &knots[i]));
         let past = |knot: Point, from: Option<&(Point, usize)>| {
-            knot + times(unit(knot - from.map_or(times(SIZE, 0.5), |from| from.0)), TIP)
+            knot + times(unit(knot - from.map_or(MIDDLE, |from| from.0)), TIP)
         };
         let end = past(knots[knots.len() - 1].0, before);
         let begin = match mark {
@@ -218,7 +218,7 @@ impl Table<'_> {
         random: &mut Random,
     ) -> Option<Point> {
         let middle = times(from + to, 0.5);
-        let inward = times(SIZE, 0.5) - middle;
+        let inward = MIDDLE - middle;
         let kind = usize::from(length(to - from) <= FAR);
         let (least, most) = PULL[kind];
         let mut tries = (0..TRIES).map(|_| {
@@ -401,7 +401,7 @@ mod tests {
                     if !intersect([a[0].0, a[1].0], [b[0].0, b[1].0]) {
                         continue;
                     }
-                    assert!(crossings.iter().all(|at| length(*at - a[0].0) > 8.0), "{name}");
+                    assert!(crossings.iter().all(|at| length(*at - a[0].0) > 12.0), "{name}");
                     crossings.push(a[0].0);
                     let sine = cross(unit(a[1].0 - a[0].0), unit(b[1].0 - b[0].0)).abs();
                     assert!(sine > 0.5, "{name}: {sine}");
@@ -426,7 +426,7 @@ mod tests {
                 "ACEHKLM".chars().map(|c| Letter::new(c, 1.0, &mut random)).collect();
             Threads::lay(&mut letters, 4, Marks::of(Rule::FromRing), &mut random);
             let seat = |letter: &Letter| {
-                let at = letter.centre - times(SIZE, 0.5);
+                let at = letter.centre - MIDDLE;
                 at.y.atan2(at.x)
             };
             // How many letters sit between the first and this one, on the way round.
