@@ -10,11 +10,8 @@ use super::WIDTH;
 const LENGTHS: [usize; 4] = [3_072, 3_584, 4_096, 8_192];
 /// How hard a file is compressed at first; more takes longer than it gains.
 const FAST: i32 = 1;
-/// How hard a file is compressed that is a little too long otherwise: one in a thousand on plain
-/// paper, and only with a line below.
+/// How hard one on plain paper is that is too long otherwise: one in thousands, with a line below.
 const TIGHT: i32 = 6;
-/// How many bytes are so little: about as much as compressing it harder gains.
-const LITTLE: usize = 128;
 /// The chunk that fills a file up: ancillary, private, safe to copy.
 const FILLING: png::chunk::ChunkType = png::chunk::ChunkType(*b"fiLl");
 /// What a file holds besides its compressed data and its filling.
@@ -41,12 +38,12 @@ impl Writer {
         Self { fast: compressor(FAST), tight: None, packed: Vec::new() }
     }
 
-    /// Compresses the data; says how many bytes they take then.
-    fn compress(&mut self, data: &[u8]) -> usize {
+    /// Compresses the data, of plain paper or not; says how many bytes they take then.
+    fn compress(&mut self, data: &[u8], plain: bool) -> usize {
         self.packed.resize(self.fast.zlib_compress_bound(data.len()), 0);
         let length = self.fast.zlib_compress(data, &mut self.packed);
         let length = length.expect("the bound is enough");
-        if (1..=LITTLE).contains(&(length + FRAME).saturating_sub(LENGTHS[0])) {
+        if plain && length + FRAME > LENGTHS[0] {
             let tight = self.tight.get_or_insert_with(|| compressor(TIGHT));
             self.packed.resize(tight.zlib_compress_bound(data.len()), 0);
             return tight.zlib_compress(data, &mut self.packed).expect("the bound is enough");
@@ -55,8 +52,14 @@ impl Writer {
     }
 
     /// The PNG's own chunks, and one that readers skip, which fills it up.
-    pub(super) fn write(&mut self, data: &[u8], rows: usize, colours: [Colour; 2]) -> Vec<u8> {
-        let length = self.compress(data);
+    pub(super) fn write(
+        &mut self,
+        data: &[u8],
+        rows: usize,
+        colours: [Colour; 2],
+        plain: bool,
+    ) -> Vec<u8> {
+        let length = self.compress(data, plain);
         let packed = &self.packed[..length];
         let filling = filling(packed.len());
         let mut file = Vec::with_capacity(packed.len() + FRAME + filling);

@@ -85,7 +85,7 @@ pub fn draw(text: &str, seed: &[u8; 32], style: Style) -> Vec<u8> {
     let mut letters: Vec<Letter> =
         main.iter().chain(&decoy).map(|&c| Letter::new(c, scale, &mut random)).collect();
     let threads = Threads::lay(&mut letters, taken, Marks::of(style.rule), &mut random);
-    let patches = (style.level != Level::Plain).then(|| Patches::new(&mut random));
+    let patches = (style.level != Level::Plain).then(|| Patches::new(&letters, &mut random));
     let &(paper, ink) = random.pick(&COLOURS);
     let caption = style.caption.map(|language| caption::strip(style.rule, language));
     CANVAS.with_borrow_mut(|canvas| {

@@ -2,6 +2,7 @@
 
 use super::HEIGHT;
 use super::fill::FULL;
+use super::letters::Letter;
 use super::random::Random;
 use super::raster::COLUMNS;
 
@@ -13,13 +14,16 @@ const HEIGHTS: usize = COLUMNS / STEP + 1;
 const _: () = assert!(COLUMNS.is_multiple_of(STEP), "whole steps");
 const _: () = assert!((HEIGHT as usize).is_multiple_of(STEP), "whole steps");
 /// How long a wave is, in pixels.
-const PATCH: f32 = 90.0;
+const PATCH: f32 = 110.0;
 /// A whole wave, in the numbers that count along it: they go round with it.
 const ROUND: f32 = 65_536.0;
 /// How steep an edge between patches is: a height of 4,096 becomes so many times [`FULL`].
 const EDGE: i32 = 24;
 
-/// Any patches.
+/// How many patches are drawn, of which those are taken that cut the fewest letters.
+const CHOICES: usize = 6;
+
+/// Some patches.
 pub(super) struct Patches {
     /// For each wave: where it starts, and how much of it there is in a step across and down.
     waves: [[i16; 3]; 4],
@@ -29,16 +33,41 @@ pub(super) struct Patches {
 }
 
 impl Patches {
-    /// Any patches.
-    pub(super) fn new(random: &mut Random) -> Self {
+    /// Patches whose edges run between letters rather than through them: a letter in one colour
+    /// is read at a glance.
+    pub(super) fn new(letters: &[Letter], random: &mut Random) -> Self {
+        let some = (0..CHOICES).map(|_| Self::any(random));
+        let best =
+            some.min_by_key(|patches| letters.iter().filter(|letter| patches.cuts(letter)).count());
+        let mut best = best.expect("there are some");
+        best.below = best.heights(0);
+        best
+    }
+
+    fn any(random: &mut Random) -> Self {
         let waves = std::array::from_fn(|_| {
             let (way, length) = (random.direction(), random.between(0.8, 1.25) * PATCH);
             let step = ROUND * 4.0 / length;
             [random.between(-0.5, 0.5) * ROUND, way.x * step, way.y * step].map(narrow)
         });
-        let mut patches = Self { waves, above: [0; HEIGHTS], below: [0; HEIGHTS] };
-        patches.below = patches.heights(0);
-        patches
+        Self { waves, above: [0; HEIGHTS], below: [0; HEIGHTS] }
+    }
+
+    /// Whether an edge runs through a letter: its middle and the middles of its sides are not all
+    /// on a hill, or all in a valley.
+    fn cuts(&self, letter: &Letter) -> bool {
+        let (at, half) = (letter.centre, letter.half);
+        let hill = |x: f32, y: f32| {
+            let steps = [x, y].map(|pixels| i32::from(narrow(pixels)));
+            let height = |&[start, x, y]: &[i16; 3]| {
+                let way = (i32::from(x) * steps[0] + i32::from(y) * steps[1]) / i32::from(STEPS);
+                wave(start.wrapping_add(round(way)))
+            };
+            self.waves.iter().map(height).sum::<i16>() >= 0
+        };
+        let sides = [(-half.x, 0.0), (half.x, 0.0), (0.0, -half.y), (0.0, half.y)];
+        let middle = hill(at.x, at.y);
+        sides.iter().any(|(x, y)| hill(at.x + x, at.y + y) != middle)
     }
 
     /// How far each pixel of a row is turned, from 0 to [`FULL`]. Rows are asked for in order,
@@ -89,6 +118,11 @@ impl Patches {
 fn wave(at: i16) -> i16 {
     let at = i32::from(at);
     high((at * (32_768 - at.abs())) >> 16)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "who goes all the way round is back")]
+fn round(way: i32) -> i16 {
+    way as i16
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it is at most 4,096")]

@@ -58,6 +58,17 @@ pub(super) fn deal(letters: &mut [Letter], order: &[usize], random: &mut Random)
     }
 }
 
+/// How often lines cross at least, of which one takes the first `taken` seats of `order` and one
+/// the others: as often as straight ones. Letters leave no room to go around the end of a way.
+pub(super) fn least_crossings(order: &[usize], taken: usize) -> usize {
+    let ways = || order.windows(2).enumerate().filter(|(i, _)| i + 1 != taken);
+    let ways = || ways().map(|(_, way)| (way[0].min(way[1]), way[0].max(way[1])));
+    let one_end_in = |(low, high): (usize, usize), (a, b): (usize, usize)| {
+        (low < a && a < high && high < b) || (a < low && low < b && b < high)
+    };
+    ways().enumerate().map(|(i, a)| ways().take(i).filter(|&b| one_end_in(a, b)).count()).sum()
+}
+
 /// Whether the way through the letters of an answer leads to the right and to the left. A program
 /// that reads letters like a line of text, or such a line backwards, would need no line otherwise.
 pub(super) fn goes_both_ways(answer: &[Letter]) -> bool {
@@ -108,6 +119,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn ways_cross_when_their_ends_take_turns_around_the_ellipse() {
+        // A zigzag through seven seats, and the two lines of a picture laid in every way.
+        assert_eq!(least_crossings(&[0, 1, 2, 3, 4, 5, 6], 4), 0);
+        assert_eq!(least_crossings(&[0, 3, 5, 6, 1, 4, 2], 4), 4);
+        assert_eq!(least_crossings(&[0, 2, 1, 3], 4), 1, "a line with itself");
+        assert_eq!(least_crossings(&[0, 2, 1, 3], 2), 1, "one line with the other");
+        assert_eq!(least_crossings(&[0, 2, 1, 3], 3), 0, "no way leads from line to line");
+        assert_eq!(least_crossings(&[0, 2, 1, 3], 1), 0);
+        assert_eq!(least_crossings(&[], 0), 0);
     }
 
     #[test]

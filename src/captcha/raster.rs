@@ -225,8 +225,9 @@ impl Canvas {
             self.data.push(UNFILTERED);
             self.data.extend(row);
         }
+        let plain = patches.is_none();
         let rows = ROWS + caption.map_or(0, |_| CAPTION_ROWS);
-        self.writer.write(&self.data, rows, colours)
+        self.writer.write(&self.data, rows, colours, plain)
     }
 }
 

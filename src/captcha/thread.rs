@@ -3,8 +3,8 @@
 //! Letters are dealt to places and lines are laid through them until all rules hold: a line keeps
 //! clear of letters that it does not take, lines cross steeply and seldom and never run side by
 //! side, nothing comes near a mark. Each attempt asks a little less than the one before, so that an
-//! end is certain; the tests hold what is really reached. The order is drawn first and kept for
-//! many attempts: were it drawn for each, those that are easily laid would come up most, and who
+//! end is certain; the tests hold what is really reached. Orders whose lines must cross too often
+//! are known before anything is laid. The order is drawn first and kept for many attempts: were it drawn for each, those that are easily laid would come up most, and who
 //! knows that guesses them.
 
 use ab_glyph::Point;
@@ -14,7 +14,7 @@ use super::curve::{
     PIECE, cross, dot, from_box, from_segment, intersect, length, spline, times, unit,
 };
 use super::letters::{CAPITAL, Letter};
-use super::places::{MARGIN, deal, goes_both_ways};
+use super::places::{MARGIN, deal, goes_both_ways, least_crossings};
 use super::random::Random;
 use super::raster::Canvas;
 use super::{LENGTH, MIDDLE, Rule, SIZE};
@@ -24,7 +24,7 @@ const GAP: f32 = 3.0;
 /// How far a line keeps from the box of a letter that it does not take, in pixels.
 const CLEAR: f32 = 4.0;
 /// How far a line keeps from a mark that is not its own, in pixels.
-const MARK_CLEAR: f32 = 15.0;
+const MARK_CLEAR: f32 = 17.0;
 /// How far a mark keeps from letters: half of its size and a little more, in pixels.
 const MARK_GAP: f32 = 10.0;
 /// Half of a mark's size: its line begins here, in pixels.
@@ -55,7 +55,7 @@ const PATIENCE: u16 = 60;
 /// How many attempts there are; each asks a little less.
 const ATTEMPTS: u16 = 6_000;
 /// How many bends are tried for a way, and how many places for a mark.
-const TRIES: usize = 8;
+const TRIES: usize = 16;
 /// How far from its letter a mark lies, at least and at most, in letters' heights.
 const REACH: (f32, f32) = (0.78, 1.0);
 
@@ -113,6 +113,9 @@ impl Threads {
             let demand = 1.0 - f32::from(attempt) / f32::from(ATTEMPTS);
             let kept = if attempt.is_multiple_of(PATIENCE) { 0 } else { taken };
             random.shuffle(&mut order[kept..]);
+            if demand > 0.0 && least_crossings(&order, taken) > CROSSINGS {
+                continue;
+            }
             deal(letters, &order, random);
             let table = Table { letters, demand };
             if let Some(lines) = table.lines(taken, marks, random) {
