@@ -169,7 +169,7 @@ def patches(chance):
     y, x = np.mgrid[:HIGH, :WIDE].astype(np.float32)
     height = np.zeros((HIGH, WIDE), np.float32)
     for _ in range(4):
-        angle, length = chance.uniform(0, 2 * math.pi), 90 * chance.uniform(.8, 1.25)
+        angle, length = chance.uniform(0, 2 * math.pi), 110 * chance.uniform(.8, 1.25)
         height += np.sin(2 * math.pi * (chance.random() + (x * math.cos(angle) + y * math.sin(angle)) / length))
     return np.clip(height * 24 + .5, 0, 1)
 

@@ -134,3 +134,56 @@ fn high(height: i32) -> i16 {
 fn narrow(number: f32) -> i16 {
     number as i16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::captcha::ALPHABET;
+    use crate::captcha::places::deal;
+
+    fn letters(random: &mut Random) -> Vec<Letter> {
+        let chars = ALPHABET[..7].iter().map(|&c| char::from(c));
+        let mut letters: Vec<Letter> = chars.map(|c| Letter::new(c, 1.0, random)).collect();
+        deal(&mut letters, &[4, 1, 6, 0, 3, 5, 2], random);
+        letters
+    }
+
+    /// What is said of a letter is what is drawn: neighbouring pixels may differ at an edge.
+    #[test]
+    fn a_letter_that_is_not_cut_lies_in_one_patch() {
+        let (mut whole, mut odd) = (0, 0);
+        for number in 0..=255 {
+            let mut random = Random::new(&[number; 32]);
+            let letters = letters(&mut random);
+            let mut patches = Patches::new(&letters, &mut random);
+            let uncut: Vec<&Letter> = letters.iter().filter(|one| !patches.cuts(one)).collect();
+            let rows: Vec<_> = (0..HEIGHT as usize).map(|row| patches.row(row)).collect();
+            let turned = |x: f32, y: f32| {
+                let [x, y] = [x, y].map(|pixels| usize::try_from(narrow(pixels)).unwrap());
+                rows[y][x] > FULL / 2
+            };
+            for letter in uncut {
+                let (at, half) = (letter.centre, letter.half);
+                let [left, right] = [-half.x, half.x].map(|x| turned(at.x + x, at.y));
+                let [above, below] = [-half.y, half.y].map(|y| turned(at.x, at.y + y));
+                let sides = [left, right, above, below];
+                whole += 1;
+                odd += u32::from(sides.iter().any(|&side| side != turned(at.x, at.y)));
+            }
+        }
+        assert!(whole > 256 * 3 && odd * 12 < whole, "{odd} of {whole}");
+    }
+
+    #[test]
+    fn patches_spare_letters() {
+        let (mut spared, mut any) = (0, 0);
+        for number in 0..=255 {
+            let mut random = Random::new(&[number; 32]);
+            let letters = letters(&mut random);
+            let cut = |patches: Patches| letters.iter().filter(|one| patches.cuts(one)).count();
+            any += cut(Patches::any(&mut random));
+            spared += cut(Patches::new(&letters, &mut random));
+        }
+        assert!(spared * 3 < any * 2, "{spared} instead of {any}");
+    }
+}

@@ -389,7 +389,7 @@ mod tests {
                 assert!(inside(mark, MARK), "{name}");
                 let gap = |letter: &Letter| from_box(mark - letter.centre, letter.half);
                 assert!(letters.iter().all(|letter| gap(letter) > MARK), "{name}");
-                assert!(other.points.iter().all(|p| length(p.0 - mark) > 12.0), "{name}");
+                assert!(other.points.iter().all(|p| length(p.0 - mark) > 14.0), "{name}");
             }
         }
     }
