@@ -4,8 +4,8 @@
 //! clear of letters that it does not take, lines cross steeply and seldom and never run side by
 //! side, nothing comes near a mark. Each attempt asks a little less than the one before, so that an
 //! end is certain; the tests hold what is really reached. Orders whose lines must cross too often
-//! are known before anything is laid. The order is drawn first and kept for many attempts: were it drawn for each, those that are easily laid would come up most, and who
-//! knows that guesses them.
+//! are known before anything is laid. The order is drawn first and kept for many attempts: were it
+//! drawn for each, those that are easily laid would come up most, and who knows that guesses them.
 
 use ab_glyph::Point;
 use std::ops::Range;
