@@ -123,7 +123,6 @@ mod tests {
 
     #[test]
     fn ways_cross_when_their_ends_take_turns_around_the_ellipse() {
-        // A zigzag through seven seats, and the two lines of a picture laid in every way.
         assert_eq!(least_crossings(&[0, 1, 2, 3, 4, 5, 6], 4), 0);
         assert_eq!(least_crossings(&[0, 3, 5, 6, 1, 4, 2], 4), 4);
         assert_eq!(least_crossings(&[0, 2, 1, 3], 4), 1, "a line with itself");
