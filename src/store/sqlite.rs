@@ -1,16 +1,19 @@
-//! The embedded store: one SQLite file, one writer thread, and group commit.
+//! The embedded store: a log, a table in an SQLite file, one writer thread, and group commit.
 //!
 //! Requests that wait while a flush is under way are decided and written together, and one flush
-//! makes all of them durable before any is answered. There is no timer: the busier the server,
-//! the more requests share a flush. Since nobody else writes, a verb is decided on the writer
-//! thread itself, where no one can be faster, and all its phases land in the same commit.
+//! of the log makes all of them durable before any is answered. There is no timer: the busier the
+//! server, the more requests share a flush. Since nobody else writes, a verb is decided on the
+//! writer thread itself, where no one can be faster, and all its phases land in the same commit.
 //!
-//! Reads that decide nothing (a look at a verification, the queue) go through a connection of
-//! their own, off the async threads.
+//! What was written lately is read from memory ([`recent`]), everything else from the table, to
+//! which another thread takes it from the log ([`fold`]). Reads that decide nothing (a look at a
+//! verification, the queue) go through a connection of their own, off the async threads.
 
+mod batch;
 mod file;
+mod fold;
+mod log;
 mod recent;
-mod upkeep;
 mod writer;
 
 use std::path::Path;
@@ -22,9 +25,12 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
+use batch::Name;
 pub use file::OpenError;
-use recent::{Name, Recent};
-use writer::{Job, Progress, Writer};
+use fold::Folder;
+use log::Frame;
+use recent::Recent;
+use writer::{Job, Pace, Progress, Writer};
 
 use super::verb::Steps;
 use super::{Commit, Draft, Key, Record, Store, StoreError};
@@ -39,7 +45,7 @@ const STALL_LOOK: Duration = Duration::from_millis(100);
 /// The store.
 pub struct SqliteStore {
     jobs: Option<mpsc::Sender<Job>>,
-    writer: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     progress: Arc<Progress>,
     recent: Arc<RwLock<Recent>>,
     reader: Arc<Mutex<Connection>>,
@@ -57,24 +63,39 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let opened = file::open(path)?;
         let clock = start_clock(&opened.anchor);
-        Self::start(opened, path, clock)
+        Self::start(opened, path, clock, Pace::default())
     }
 
-    fn start(opened: file::Opened, path: &Path, clock: Clock) -> Result<Self, OpenError> {
-        let (sender, jobs) = mpsc::channel();
-        let progress = Arc::new(Progress::default());
+    fn start(
+        opened: file::Opened,
+        path: &Path,
+        clock: Clock,
+        pace: Pace,
+    ) -> Result<Self, OpenError> {
+        let ((jobs, wanted), progress) = (mpsc::channel(), Arc::new(Progress::default()));
+        let ((folder, messages), (attempted, attempts)) = (mpsc::channel(), mpsc::channel());
         let recent = Arc::new(RwLock::new(opened.recent));
-        let (writers, place) = (Arc::clone(&recent), opened.place);
-        let writer =
-            Writer::new(opened.writer, path, clock.clone(), opened.revision, writers, place);
+        let folding = Folder::new(opened.folder, path.to_owned(), clock.clone());
+        let writer = Writer {
+            db: opened.writer,
+            log: opened.log,
+            clock: clock.clone(),
+            recent: Arc::clone(&recent),
+            revision: opened.revision,
+            folder,
+            attempts,
+            pace,
+            frame: Frame::default(),
+            anchored_at: Millis::MIN,
+        };
         let watched = Arc::clone(&progress);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(&jobs, &watched))
-            .map_err(|error| OpenError::Unusable(format!("no thread for the writer: {error}")))?;
+        let threads = vec![
+            thread("store-writer", move || writer.run(&wanted, &watched))?,
+            thread("store-folder", move || folding.run(&messages, &attempted))?,
+        ];
         Ok(Self {
-            jobs: Some(sender),
-            writer: Some(thread),
+            jobs: Some(jobs),
+            threads,
             progress,
             recent,
             reader: Arc::new(Mutex::new(opened.reader)),
@@ -117,11 +138,16 @@ impl SqliteStore {
     }
 }
 
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|error| OpenError::Unusable(format!("no thread for the {name}: {error}")))
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        self.jobs = None; // The writer finishes what it has and ends.
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        self.jobs = None; // The writer finishes what it has and ends, and then the folder.
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
@@ -224,6 +250,15 @@ fn unavailable(error: &rusqlite::Error) -> StoreError {
         Some(rusqlite::ErrorCode::DiskFull) => "the disk is full".to_owned(),
         Some(code) => format!("{code:?}"),
         None => "the store's file could not be used".to_owned(),
+    };
+    StoreError::Unavailable(word)
+}
+
+/// The log's trouble, in the same words.
+fn disk_trouble(error: &std::io::Error) -> StoreError {
+    let word = match error.kind() {
+        std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        kind => format!("the store's log could not be written: {kind}"),
     };
     StoreError::Unavailable(word)
 }

@@ -1,4 +1,4 @@
-//! The file: made once, owned by one process, never taken for empty when it is not.
+//! The files: made once, owned by one process, never taken for empty when they are not.
 //!
 //! SQLite makes a new, empty database out of a missing or zero-length file without a word. A
 //! store that forgot every limit and every used code would be worse than none, so a marker beside
@@ -8,17 +8,16 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
+use super::log::{self, IfMissing, Log, LogError, StoreName};
 use super::recent::Recent;
-use super::upkeep::Place;
 use crate::clock::Anchor;
 
 /// The form of the tables. A file of another form is refused.
-const FORM: i64 = 3;
+const FORM: i64 = 4;
 const MARK: &[u8] = b"countersign store";
-/// Pages of the write-ahead log after which it is copied into the file. More would make the
-/// pauses longer, fewer more frequent.
+/// Pages of SQLite's own log after which it is copied into the file.
 const CHECKPOINT_PAGES: u32 = 1000;
 
 /// Why the store cannot be opened.
@@ -40,6 +39,20 @@ pub enum OpenError {
         /// The marker that remembers it.
         marker: PathBuf,
     },
+    /// Its log lacks what it must have.
+    #[error(
+        "{trouble}. The log holds what was written in the last seconds before this store was \
+         closed: bring it back, or the whole store from a backup; or, if those seconds may be \
+         forgotten, remove {marker}, {} and {}", logs[0].display(), logs[1].display()
+    )]
+    Log {
+        /// What it lacks.
+        trouble: String,
+        /// The marker that remembers that the store was made.
+        marker: PathBuf,
+        /// The log's two files.
+        logs: [PathBuf; 2],
+    },
     /// It was written by a release whose tables have another form.
     #[error(
         "{0}: written in form {1}, and this release reads form {FORM}; start one that wrote it"
@@ -52,13 +65,16 @@ pub enum OpenError {
 
 /// What opening gives.
 pub(super) struct Opened {
+    /// One connection for each who uses the table: the folding thread, which alone writes, the
+    /// writer, and those who look.
+    pub(super) folder: Connection,
     pub(super) writer: Connection,
     pub(super) reader: Connection,
+    pub(super) log: Log,
+    pub(super) recent: Recent,
     pub(super) lock: Lock,
     pub(super) anchor: Anchor,
     pub(super) revision: u64,
-    pub(super) recent: Recent,
-    pub(super) place: Place,
 }
 
 /// The ownership of the file, given back when this is dropped. Closing alone would not do: a
@@ -79,51 +95,79 @@ fn marker_path(path: &Path) -> PathBuf {
 }
 
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
-    let unusable =
-        |what: &dyn std::fmt::Display| OpenError::Unusable(format!("{}: {what}", path.display()));
+    let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(|error| unusable(&error))?;
     }
     let marker = marker_path(path);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&marker)
-        .map_err(|error| unusable(&error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => return Err(unusable(&error)),
-    }
-    let mut lock = Lock(file);
+    let mut lock = take(path, &marker)?;
     let mut mark = Vec::new();
     lock.0.read_to_end(&mut mark).map_err(|error| unusable(&error))?;
     let made_before = mark.starts_with(MARK);
-    let length = fs::metadata(path).map_or(0, |meta| meta.len());
-    if made_before && length == 0 {
-        return Err(OpenError::Missing { path: path.to_owned(), marker });
-    }
-    let db = connect(path).map_err(|error| unusable(&error))?;
-    let form: i64 = db
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(|error| unusable(&error))?;
-    match form {
-        0 if made_before => return Err(OpenError::Missing { path: path.to_owned(), marker }),
-        0 => make_tables(&db).map_err(|error| unusable(&error))?,
-        FORM => {}
-        other => return Err(OpenError::OtherForm(path.to_owned(), other)),
-    }
+    let (folder, new) = table(path, &marker, made_before)?;
+    let meta = meta(&folder).map_err(|error| unusable(&error))?;
+    let if_missing = match (new, made_before) {
+        (true, _) => IfMissing::Replace,
+        (false, false) => IfMissing::Make,
+        (false, true) => IfMissing::Refuse,
+    };
+    let opened = Log::open(path, &meta.name, meta.folded, if_missing);
+    let (log, unfolded) = opened.map_err(|error| match error {
+        LogError::Io(..) => OpenError::Unusable(error.to_string()),
+        _ => OpenError::Log { trouble: error.to_string(), marker, logs: log::paths(path) },
+    })?;
     if !made_before {
         mark_as_made(&mut lock.0)
             .and_then(|()| sync_folder(path))
             .map_err(|error| unusable(&error))?;
     }
-    let (revision, anchor) = meta(&db).map_err(|error| unusable(&error))?;
-    let (recent, place) = Place::load(&db).map_err(|error| unusable(&error))?;
-    let reader = connect(path).map_err(|error| unusable(&error))?;
-    Ok(Opened { writer: db, reader, lock, anchor, revision, recent, place })
+    let connect = || connect(path).map_err(|error| unusable(&error));
+    Ok(Opened {
+        writer: connect()?,
+        reader: connect()?,
+        folder,
+        log,
+        lock,
+        anchor: unfolded.anchor().map_or(meta.anchor, |text| parse_anchor(text)),
+        revision: meta.revision.max(unfolded.revision()),
+        recent: unfolded,
+    })
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Unusable(format!("{}: {error}", path.display()))
+}
+
+/// Takes the ownership.
+fn take(path: &Path, marker: &Path) -> Result<Lock, OpenError> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).read(true).write(true).open(marker);
+    let file = file.map_err(|error| unusable(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(path, &error)),
+    }
+}
+
+/// Opens the table, or makes it if it never was; says whether it is new.
+fn table(path: &Path, marker: &Path, made_before: bool) -> Result<(Connection, bool), OpenError> {
+    let missing = || OpenError::Missing { path: path.to_owned(), marker: marker.to_owned() };
+    let length = fs::metadata(path).map_or(0, |meta| meta.len());
+    if made_before && length == 0 {
+        return Err(missing());
+    }
+    let db = connect(path).map_err(|error| unusable(path, &error))?;
+    let form = db.query_row("PRAGMA user_version", [], |row| row.get(0));
+    match form.map_err(|error| unusable(path, &error))? {
+        0 if made_before => Err(missing()),
+        0 => {
+            make_tables(&db).map_err(|error| unusable(path, &error))?;
+            Ok((db, true))
+        }
+        FORM => Ok((db, false)),
+        other => Err(OpenError::OtherForm(path.to_owned(), other)),
+    }
 }
 
 /// A connection with everything set that the promises need.
@@ -132,7 +176,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     restrict(path);
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
-    // FULL: a commit is answered only after its log is flushed to the disk.
+    // FULL: a stretch leaves the log for good only once it is flushed to the disk.
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.pragma_update(None, "journal_size_limit", 32 * 1024 * 1024)?;
@@ -141,8 +185,8 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// Records lie in the order in which they were made, so that a commit of many fills few pages; only
-/// the index by key, whose entries are small, is touched all over.
+/// Records lie in the order in which they were folded, so that a stretch fills few pages; only the
+/// index by key, whose entries are small, is touched all over.
 fn make_tables(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(&format!(
         "BEGIN IMMEDIATE;
@@ -155,23 +199,38 @@ fn make_tables(db: &Connection) -> rusqlite::Result<()> {
              value BLOB NOT NULL
          );
          CREATE INDEX due ON records (due_at) WHERE due_at IS NOT NULL;
-         CREATE TABLE journal (number INTEGER PRIMARY KEY, writes BLOB NOT NULL);
          CREATE TABLE meta (
              one INTEGER PRIMARY KEY CHECK (one = 1),
+             name BLOB NOT NULL,
+             folded INTEGER NOT NULL,
              revision INTEGER NOT NULL,
              anchor TEXT NOT NULL
          );
-         INSERT INTO meta VALUES (1, 0, '');
+         INSERT INTO meta VALUES (1, randomblob(16), 0, 0, '');
          PRAGMA user_version = {FORM};
          COMMIT;"
     ))
 }
 
-fn meta(db: &Connection) -> rusqlite::Result<(u64, Anchor)> {
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
-    let found = db.query_row("SELECT revision, anchor FROM meta", [], row).optional()?;
-    let (revision, anchor) = found.unwrap_or_default();
-    Ok((revision.unsigned_abs(), serde_json::from_str(&anchor).unwrap_or_default()))
+/// What the table says of the store as a whole.
+struct Meta {
+    name: StoreName,
+    /// The last commit of which everything lies in its place.
+    folded: u64,
+    revision: u64,
+    anchor: Anchor,
+}
+
+fn meta(db: &Connection) -> rusqlite::Result<Meta> {
+    db.query_row("SELECT name, folded, revision, anchor FROM meta", [], |row| {
+        let number = |at| row.get(at).map(i64::unsigned_abs);
+        let anchor = parse_anchor(&row.get::<_, String>(3)?);
+        Ok(Meta { name: row.get(0)?, folded: number(1)?, revision: number(2)?, anchor })
+    })
+}
+
+fn parse_anchor(text: &str) -> Anchor {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// Whatever a crash left in the marker is written over.

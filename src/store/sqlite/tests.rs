@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
+use super::writer::STRETCHES_MAX;
 use super::*;
 use crate::chance::{Chance, SeededChance};
 use crate::clock::{DAY, HOUR, MINUTE, SECOND};
@@ -37,6 +38,25 @@ fn key(name: &str) -> Key {
 
 fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, |_| Clock::manual(NOW)).unwrap()
+}
+
+/// A store that folds nothing until it is closed.
+fn open_unfolded(path: &Path) -> SqliteStore {
+    let pace = Pace { bytes: usize::MAX / STRETCHES_MAX, age: Duration::MAX };
+    SqliteStore::start(file::open(path).unwrap(), path, Clock::manual(NOW), pace).unwrap()
+}
+
+/// Where each frame of the store's first log file ends.
+fn frames(path: &Path) -> Vec<usize> {
+    let log = fs::read(beside(path, "-log1")).unwrap();
+    let (mut ends, mut at) = (Vec::new(), 512);
+    while log.get(at..).is_some_and(|rest| rest.starts_with(b"cs-frame")) {
+        let length = u64::from_le_bytes(log[at + 16..at + 24].try_into().unwrap());
+        let end = at + 40 + usize::try_from(length).unwrap();
+        ends.push(end);
+        at = end.next_multiple_of(512);
+    }
+    ends
 }
 
 /// Why the store does not open.

@@ -1,24 +1,50 @@
-//! The writer thread: decides, appends to the journal, flushes once for all, answers all.
+//! The writer thread: decides, appends to the log, flushes once for all, answers all.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::recent::{self, Recent, Row, Rows};
-use super::upkeep::{Place, SWEEP_EVERY};
-use super::{file, unavailable};
-use crate::clock::{Clock, Millis};
+use super::batch::{Batch, Row, Rows};
+use super::fold::{Message, Order};
+use super::log::{Frame, Log};
+use super::recent::{Recent, Stretch};
+use super::{disk_trouble, unavailable};
+use crate::clock::{Clock, Millis, SECOND};
 use crate::store::verb::Steps;
 use crate::store::{Draft, Key, Record, StoreError};
 
 /// The most requests that share a flush: bounds how long the first of them waits.
 const BATCH_MAX: usize = 512;
+
+/// How often the writer looks up when nobody wants anything.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What may be written while the stretch before is being folded, in its lengths. Who comes then
+/// waits for that.
+pub(super) const STRETCHES_MAX: usize = 4;
+
+/// When a stretch of the log is folded. The longer it is, the more of its records meet on a page of
+/// the index or never go there, and the more memory it takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) bytes: usize,
+    pub(super) age: Duration,
+}
+
+impl Default for Pace {
+    /// Tests fold all the time.
+    fn default() -> Self {
+        match (cfg!(test), cfg!(debug_assertions)) {
+            (true, _) => Self { bytes: 512, age: Duration::from_millis(100) },
+            (false, true) => Self { bytes: 64 * 1024, age: Duration::from_secs(1) },
+            (false, false) => Self { bytes: 4 * 1024 * 1024, age: Duration::from_secs(10) },
+        }
+    }
+}
 
 /// A verb to be carried out, and where its caller waits.
 pub(super) struct Job {
@@ -61,31 +87,29 @@ impl Progress {
 
 /// The writer's state.
 pub(super) struct Writer {
+    /// For reading: the table is written by the folding thread alone.
     pub(super) db: Connection,
-    path: PathBuf,
+    pub(super) log: Log,
     pub(super) clock: Clock,
     pub(super) recent: Arc<RwLock<Recent>>,
     pub(super) revision: u64,
-    pub(super) place: Place,
-    broken: bool,
+    /// To the folding thread, and what it says after each attempt.
+    pub(super) folder: Sender<Message>,
+    pub(super) attempts: Receiver<Result<(), StoreError>>,
+    pub(super) pace: Pace,
+    pub(super) frame: Frame,
+    /// When the log was last told where the timeline stands.
+    pub(super) anchored_at: Millis,
 }
 
 impl Writer {
-    pub(super) fn new(
-        db: Connection,
-        path: &Path,
-        clock: Clock,
-        revision: u64,
-        recent: Arc<RwLock<Recent>>,
-        place: Place,
-    ) -> Self {
-        Self { db, path: path.to_owned(), clock, recent, revision, place, broken: false }
-    }
-
     /// Works until nobody can send any more.
     pub(super) fn run(mut self, jobs: &Receiver<Job>, progress: &Progress) {
+        if let Some(stretch) = self.recent().folding.clone() {
+            self.fold(stretch);
+        }
         loop {
-            let mut batch = match jobs.recv_timeout(SWEEP_EVERY) {
+            let mut batch = match jobs.recv_timeout(LOOK_EVERY) {
                 Ok(job) => vec![job],
                 Err(RecvTimeoutError::Timeout) => vec![],
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -95,33 +119,17 @@ impl Writer {
             self.carry_out(batch);
             progress.end();
         }
-        let _ = self.in_transaction(Self::write_meta);
+        self.fold_all();
     }
 
     fn carry_out(&mut self, mut batch: Vec<Job>) {
         // Who has given up waiting was told "unavailable": it must not happen after all.
         batch.retain(|job| !job.reply.is_closed());
-        let began = Instant::now();
-        let landed = self.in_transaction(|writer| {
-            let mut drafted = Rows::default();
-            let mut results = Vec::with_capacity(batch.len());
-            for job in &mut batch {
-                results.push(writer.steps(job.steps.as_mut(), &mut drafted)?);
-            }
-            let written = writer.write_down(&drafted)?;
-            writer.keep_up(drafted.len())?;
-            Ok((results, drafted, written))
-        });
-        match landed {
-            Ok((results, drafted, written)) => {
-                if let Some((number, length)) = written {
-                    self.recent_mut(|recent| recent.fresh.add(drafted, number, length));
-                    metrics::histogram!("countersign_store_commit_seconds").record(began.elapsed());
-                }
+        match self.commit(&mut batch) {
+            Ok(results) => {
                 for (job, result) in batch.into_iter().zip(results) {
                     let _ = job.reply.send(result);
                 }
-                self.turn_over();
             }
             Err(error) => {
                 tracing::error!(%error, requests = batch.len(), "the store could not commit");
@@ -130,94 +138,158 @@ impl Writer {
                 }
             }
         }
+        self.turn_over();
     }
 
-    /// Nobody panics while changing it, so a poisoned lock says nothing.
-    pub(super) fn recent_mut<T>(&self, change: impl FnOnce(&mut Recent) -> T) -> T {
-        change(&mut self.recent.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn in_transaction<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        if self.broken {
-            // After an I/O error nothing that is remembered of the file can be believed, not even
-            // whether the last commit landed: read it afresh.
-            self.reload().map_err(|error| unavailable(&error))?;
-            self.broken = false;
+    /// Decides all, then writes all down. The inner results are the verbs' own.
+    fn commit(&mut self, jobs: &mut [Job]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        if jobs.is_empty() {
+            return Ok(vec![]);
         }
-        let before = self.place.clone();
-        let done = self.db.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
-            let worked = work(self)?;
-            self.db.execute_batch("COMMIT")?;
-            Ok(worked)
-        });
-        done.map_err(|error| {
-            self.place = before;
-            let _ = self.db.execute_batch("ROLLBACK");
-            let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
-            self.broken = !full;
-            unavailable(&error)
-        })
+        let began = Instant::now();
+        self.wait_for_the_folder()?;
+        let mut drafted = Rows::default();
+        let results = jobs.iter_mut().map(|job| self.steps(job.steps.as_mut(), &mut drafted));
+        let results = results.collect();
+        if !drafted.is_empty() {
+            self.write_down(drafted)?;
+            metrics::histogram!("countersign_store_commit_seconds").record(began.elapsed());
+        }
+        Ok(results)
     }
 
-    fn reload(&mut self) -> rusqlite::Result<()> {
-        self.db = file::connect(&self.path)?;
-        let (recent, place) = Place::load(&self.db)?;
-        self.place = place;
-        self.recent_mut(|old| *old = recent);
-        Ok(())
-    }
-
-    /// Carries out one verb, phase by phase. The inner result is the verb's own; the outer one
-    /// fails the whole batch.
-    fn steps(
-        &mut self,
-        steps: &mut dyn Steps,
-        drafted: &mut Rows,
-    ) -> rusqlite::Result<Result<(), StoreError>> {
+    /// Carries out one verb, phase by phase.
+    fn steps(&mut self, steps: &mut dyn Steps, drafted: &mut Rows) -> Result<(), StoreError> {
         loop {
             let now = self.clock.now();
             let keys = steps.keys().into_iter();
             let read = keys.map(|key| self.read(&key, drafted, now).map(|record| (key, record)));
             let mut draft = Draft::new(read.collect::<Result<_, _>>()?);
-            let decided = catch_unwind(AssertUnwindSafe(|| steps.decide(&mut draft)));
-            match decided {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Ok(Err(error)),
-                Err(_) => {
-                    return Ok(Err(StoreError::Unreadable("the decision panicked".to_owned())));
-                }
-            }
-            for (key, write) in draft.into_writes() {
+            catch_unwind(AssertUnwindSafe(|| steps.decide(&mut draft)))
+                .map_err(|_| StoreError::Unreadable("the decision panicked".to_owned()))??;
+            for (key, write, absent) in draft.into_writes() {
                 self.revision += 1;
-                drafted.insert(key.to_bytes(), Row { revision: self.revision, write });
+                let name = key.to_bytes();
+                let first = drafted.get(&name).map_or(absent, |row| row.first);
+                drafted.insert(name, Row { revision: self.revision, write, first });
             }
             if !steps.advance() {
-                return Ok(Ok(()));
+                return Ok(());
             }
         }
     }
 
-    fn read(&self, key: &Key, drafted: &Rows, now: Millis) -> rusqlite::Result<Option<Record>> {
+    fn read(&self, key: &Key, drafted: &Rows, now: Millis) -> Result<Option<Record>, StoreError> {
         let name = key.to_bytes();
         match drafted.get(&name) {
             Some(row) => Ok(row.record(now)),
-            None => super::read(&self.recent, &self.db, &name, now),
+            None => {
+                super::read(&self.recent, &self.db, &name, now).map_err(|error| unavailable(&error))
+            }
         }
     }
 
-    /// Appends to the journal; says as which commit, and how long it is.
-    fn write_down(&mut self, drafted: &Rows) -> rusqlite::Result<Option<(i64, usize)>> {
-        if drafted.is_empty() {
-            return Ok(None);
+    fn write_down(&mut self, rows: Rows) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let anchor_is_old = now >= self.anchored_at.saturating_add(SECOND);
+        let batch = Batch { rows, anchor: anchor_is_old.then(|| self.anchor()) };
+        batch.encode(self.frame.begin());
+        let (number, length) = (self.log.next(), self.frame.length());
+        self.log.append(&mut self.frame).map_err(|error| disk_trouble(&error))?;
+        if anchor_is_old {
+            self.anchored_at = now;
         }
-        let (number, writes) = (self.place.end, recent::encode(drafted));
-        let mut insert =
-            self.db.prepare_cached("INSERT INTO journal (number, writes) VALUES (?1, ?2)")?;
-        insert.execute((number, &writes))?;
-        self.place.end += 1;
-        Ok(Some((number, writes.len())))
+        self.recent_mut(|recent| recent.fresh.add(batch, number, length));
+        Ok(())
+    }
+
+    fn anchor(&self) -> String {
+        serde_json::to_string(&self.clock.anchor()).unwrap_or_default()
+    }
+
+    /// Nobody panics while changing it, so a poisoned lock says nothing.
+    fn recent_mut<T>(&self, change: impl FnOnce(&mut Recent) -> T) -> T {
+        change(&mut self.recent.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn recent(&self) -> std::sync::RwLockReadGuard<'_, Recent> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fold(&self, stretch: Arc<Stretch>) {
+        // A restarted server may fold what another life wrote, all of which it has read back.
+        let (folded, revision) = (stretch.end, self.revision);
+        let order = Order { stretch, folded, revision, anchor: self.anchor() };
+        let _ = self.folder.send(Message::Fold(order));
+    }
+
+    /// Forgets a stretch that lies in the table by now, and lets the next be folded if it is long or
+    /// old enough.
+    fn turn_over(&mut self) {
+        self.settle();
+        let due = {
+            let recent = self.recent();
+            let old = recent.fresh.since.is_some_and(|since| since.elapsed() >= self.pace.age);
+            recent.folding.is_none() && (old || recent.fresh.bytes >= self.pace.bytes)
+        };
+        if let Err(error) = if due { self.turn_over_now() } else { Ok(()) } {
+            tracing::error!(%error, "the store's log cannot change its file");
+        }
+    }
+
+    fn turn_over_now(&mut self) -> Result<(), StoreError> {
+        self.log.turn_over().map_err(|error| disk_trouble(&error))?;
+        let stretch = self.recent_mut(Recent::turn_over);
+        self.fold(stretch);
+        Ok(())
+    }
+
+    fn settle(&self) {
+        while let Ok(attempt) = self.attempts.try_recv() {
+            self.attempted(&attempt);
+        }
+    }
+
+    fn attempted(&self, attempt: &Result<(), StoreError>) {
+        if attempt.is_ok() {
+            let folded = self.recent_mut(|recent| recent.folding.take());
+            drop(folded); // Thousands of records: not while readers wait for the lock.
+        }
+    }
+
+    /// Waits while so much was written since the last stretch that the log and the memory would
+    /// grow without end.
+    fn wait_for_the_folder(&mut self) -> Result<(), StoreError> {
+        if self.recent().fresh.bytes < STRETCHES_MAX * self.pace.bytes {
+            return Ok(());
+        }
+        self.folded()?;
+        self.turn_over_now()
+    }
+
+    /// Waits until nothing is being folded, or cannot be.
+    fn folded(&self) -> Result<(), StoreError> {
+        let gone = |_| StoreError::Unavailable("the folding thread has stopped".to_owned());
+        self.settle();
+        let mut attempt = Ok(());
+        // What comes of the first attempt may be of one that began before there was room again.
+        for _ in 0..2 {
+            if self.recent().folding.is_none() {
+                return Ok(());
+            }
+            let _ = self.folder.send(Message::Again);
+            attempt = self.attempts.recv().map_err(gone)?;
+            self.attempted(&attempt);
+        }
+        attempt
+    }
+
+    /// Takes everything to its place, and writes down where the timeline stands. What fails is
+    /// still in the log.
+    fn fold_all(&mut self) {
+        let folded = self.folded().and_then(|()| self.turn_over_now());
+        if let Err(error) = folded.and_then(|()| self.folded()) {
+            tracing::warn!(%error, "the store was closed with its log unfolded");
+        }
     }
 }

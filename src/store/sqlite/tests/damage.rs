@@ -65,13 +65,13 @@ async fn a_file_of_another_form_is_refused_and_left_alone() {
     let set_form = |form: i64| {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", form).unwrap();
     };
-    for other in [1, 2, 4] {
+    for other in [1, 2, 3, 5] {
         set_form(other);
         let error = refusal(&path);
         assert!(matches!(error, OpenError::OtherForm(_, form) if form == other), "{error}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     }
-    set_form(3);
+    set_form(4);
     assert_eq!(value(&open(&path), "a").await, Some(b"1".to_vec()));
 }
 
@@ -110,93 +110,187 @@ async fn a_damaged_file_is_refused_by_name_and_left_alone() {
 
 /// A store copied while open, as a crash of the machine would leave it.
 struct Crashed {
-    main: Vec<u8>,
-    marker: Vec<u8>,
-    log: Vec<u8>,
-    /// How long the log was when each commit after the third was acknowledged.
-    lengths: Vec<usize>,
+    /// Its files, by what their names end with.
+    files: Vec<(&'static str, Vec<u8>)>,
+    /// Where the frame of each commit after the safe ones ends in the first log file.
+    ends: Vec<usize>,
 }
 
-/// How many commits are safe in the main file.
+/// How many commits are safe in the table.
 const SAFE: usize = 3;
 const COMMITS: usize = 12;
+
+async fn commit(store: &SqliteStore, number: usize) {
+    let text = number.to_string().into_bytes();
+    let writes = vec![write(&key("last"), &text), write(&key(&format!("own/{number}")), &text)];
+    assert!(store.commit(Commit { guards: vec![], writes }).await.unwrap());
+}
 
 impl Crashed {
     async fn new() -> Self {
         let folder = quick_folder();
         let path = folder.path().join("store");
-        let commit = async |store: &SqliteStore, number: usize| {
-            let text = number.to_string().into_bytes();
-            let writes =
-                vec![write(&key("last"), &text), write(&key(&format!("own/{number}")), &text)];
-            store.commit(Commit { guards: vec![], writes }).await.unwrap();
-        };
-        let store = open(&path);
+        let store = open_unfolded(&path);
         for number in 1..=SAFE {
             commit(&store, number).await;
         }
         drop(store);
-        let store = open(&path);
-        let log = beside(&path, "-wal");
-        let mut lengths = Vec::new();
+        let store = open_unfolded(&path);
         for number in SAFE + 1..=COMMITS {
             commit(&store, number).await;
-            lengths.push(usize::try_from(length(&log)).unwrap());
         }
-        let read = |path: &Path| fs::read(path).unwrap();
-        let (main, marker, log) = (read(&path), read(&beside(&path, ".lock")), read(&log));
-        Self { main, marker, log, lengths }
+        Self::copy(&path)
     }
 
-    /// Opens the store with this in the place of its log; says how many commits are there.
-    async fn commits(&self, log: Option<&[u8]>) -> usize {
+    fn copy(path: &Path) -> Self {
+        let ends = ["", ".lock", "-wal", "-log1", "-log2"];
+        let read = |end| fs::read(beside(path, end)).ok().map(|bytes| (end, bytes));
+        Self { files: ends.into_iter().filter_map(read).collect(), ends: frames(path) }
+    }
+
+    fn log(&self) -> &[u8] {
+        let log = self.files.iter().find(|(end, _)| *end == "-log1");
+        log.map(|(_, bytes)| &bytes[..]).unwrap()
+    }
+
+    /// Puts the files into a folder, with this in the place of its first log file.
+    fn laid_out(&self, log: Option<&[u8]>) -> (TempDir, PathBuf) {
         let folder = quick_folder();
         let path = folder.path().join("store");
-        fs::write(&path, &self.main).unwrap();
-        fs::write(beside(&path, ".lock"), &self.marker).unwrap();
-        if let Some(log) = log {
-            fs::write(beside(&path, "-wal"), log).unwrap();
+        for (end, bytes) in &self.files {
+            match (*end, log) {
+                ("-log1", None) => {}
+                ("-log1", Some(log)) => fs::write(beside(&path, end), log).unwrap(),
+                _ => fs::write(beside(&path, end), bytes).unwrap(),
+            }
         }
-        let store = open(&path);
-        let last = number(&store, "last").await.expect("never empty");
-        let last = usize::try_from(last).unwrap();
-        for number in 1..=COMMITS {
-            let own = value(&store, &format!("own/{number}")).await;
-            assert_eq!(own.is_some(), number <= last, "commit {number} of {last}");
-        }
-        let before = get(&store, "last").await.unwrap().revision;
-        put(&store, "new", b"1").await.unwrap();
-        assert!(get(&store, "new").await.unwrap().revision > before);
-        last
+        (folder, path)
     }
+
+    /// Opens the store with such a log; says how many commits are there.
+    async fn commits(&self, log: &[u8]) -> usize {
+        let (_folder, path) = self.laid_out(Some(log));
+        commits(&open(&path)).await
+    }
+
+    /// Why the store does not open with such a log.
+    fn refusal(&self, log: Option<&[u8]>) -> String {
+        let (_folder, path) = self.laid_out(log);
+        let error = refusal(&path);
+        assert!(matches!(error, OpenError::Log { .. }), "{error}");
+        let words = error.to_string();
+        for end in [".lock", "-log1", "-log2"] {
+            assert!(words.contains(beside(&path, end).to_str().unwrap()), "{words}");
+            fs::remove_file(beside(&path, end)).unwrap_or_default();
+        }
+        assert!(SqliteStore::open(&path, |_| Clock::manual(NOW)).is_ok(), "as it was advised");
+        words
+    }
+}
+
+async fn commits(store: &SqliteStore) -> usize {
+    let last = number(store, "last").await.expect("never empty");
+    let last = usize::try_from(last).unwrap();
+    for number in 1..=COMMITS {
+        let own = value(store, &format!("own/{number}")).await;
+        assert_eq!(own.is_some(), number <= last, "commit {number} of {last}");
+    }
+    let before = get(store, "last").await.unwrap().revision;
+    put(store, "new", b"1").await.unwrap();
+    assert!(get(store, "new").await.unwrap().revision > before);
+    last
 }
 
 #[tokio::test]
 async fn a_torn_log_gives_exactly_the_commits_that_lie_before_the_tear() {
     let crashed = Crashed::new().await;
-    let whole = crashed.log.len();
-    assert_eq!(crashed.lengths.last(), Some(&whole));
-    let mut cuts: Vec<_> = (0..24).map(|part| whole * part / 24).collect();
-    cuts.extend([1, 31, 32, 33, 55, 56, 57, whole]);
-    cuts.extend(crashed.lengths.iter().flat_map(|length| [length - 1, *length]));
+    let whole = *crashed.ends.last().unwrap();
+    assert_eq!(crashed.ends.len(), COMMITS - SAFE);
+    let mut cuts: Vec<_> = (0..24).map(|part| 512 + (whole - 512) * part / 24).collect();
+    cuts.extend(crashed.ends.iter().flat_map(|end| [end - 1, *end]));
+    cuts.extend(
+        crashed
+            .ends
+            .iter()
+            .flat_map(|end| [0, 1, 7, 8, 23, 39, 40].map(|at| at + end.next_multiple_of(512))),
+    );
     for cut in cuts {
-        let safe = SAFE + crashed.lengths.iter().filter(|length| **length <= cut).count();
-        assert_eq!(crashed.commits(Some(&crashed.log[..cut])).await, safe, "cut at {cut}");
+        let safe = SAFE + crashed.ends.iter().filter(|end| **end <= cut).count();
+        let mut torn = crashed.log()[..cut.min(crashed.log().len())].to_vec();
+        assert_eq!(crashed.commits(&torn).await, safe, "cut at {cut}");
+        for byte in [0, 0xa5] {
+            torn.truncate(cut);
+            torn.resize(whole + 5000, byte);
+            assert_eq!(crashed.commits(&torn).await, safe, "{byte} from {cut} on");
+        }
     }
-    assert_eq!(crashed.commits(None).await, SAFE, "without its log");
 }
 
 #[tokio::test]
 async fn a_flipped_bit_in_the_last_frame_costs_the_last_commit_and_no_other() {
     let crashed = Crashed::new().await;
-    let frame = crashed.log.len() - 24 - 4096;
-    let header = 0..24;
-    for offset in header.chain((24..24 + 4096).step_by(199)) {
-        let mut log = crashed.log.clone();
-        log[frame + offset] ^= 1 << (offset % 8);
-        assert_eq!(crashed.commits(Some(&log)).await, COMMITS - 1, "flipped at {offset}");
+    let [.., before, end] = crashed.ends[..] else { unreachable!() };
+    for offset in before.next_multiple_of(512)..end {
+        let mut log = crashed.log().to_vec();
+        log[offset] ^= 1 << (offset % 8);
+        assert_eq!(crashed.commits(&log).await, COMMITS - 1, "flipped at {offset}");
     }
-    let mut log = crashed.log.clone();
-    log.extend_from_slice(&[0xa5; 5000]);
-    assert_eq!(crashed.commits(Some(&log)).await, COMMITS, "rubbish after the end");
+}
+
+#[tokio::test]
+async fn a_log_that_is_damaged_before_its_end_is_refused() {
+    let crashed = Crashed::new().await;
+    let [.., end, _] = crashed.ends[..] else { unreachable!() };
+    for offset in (512..end).step_by(61) {
+        let mut log = crashed.log().to_vec();
+        log[offset] ^= 1 << (offset % 8);
+        let frame = offset >= 512
+            && crashed.ends.iter().all(|end| !(*end..end.next_multiple_of(512)).contains(&offset));
+        if frame {
+            let words = crashed.refusal(Some(&log));
+            assert!(words.contains("is damaged"), "flipped at {offset}: {words}");
+        } else {
+            assert_eq!(crashed.commits(&log).await, COMMITS, "between two frames");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_lacks_something_is_refused() {
+    let crashed = Crashed::new().await;
+    for left in [None, Some(&[][..]), Some(&crashed.log()[..511])] {
+        assert!(crashed.refusal(left).contains("missing or empty"));
+    }
+    let other = Crashed::new().await;
+    assert!(crashed.refusal(Some(other.log())).contains("another store"));
+    let mut gap = crashed.log().to_vec();
+    gap.drain(512..crashed.ends[0].next_multiple_of(512));
+    assert!(crashed.refusal(Some(&gap)).contains("lacks commit 4"));
+}
+
+#[tokio::test]
+async fn a_crash_while_a_stretch_is_folded_loses_nothing_of_either_file() {
+    let folder = quick_folder();
+    let path = folder.path().join("store");
+    let store = open(&path);
+    // Somebody else holds the table, so the folding thread has to wait.
+    let somebody = Connection::open(&path).unwrap();
+    somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for number in 1..=COMMITS {
+        commit(&store, number).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(store.recent.read().unwrap().folding.is_some());
+    let crashed = Crashed::copy(&path);
+    somebody.execute_batch("ROLLBACK").unwrap();
+    let used = |end: &str| {
+        let (_, bytes) = crashed.files.iter().find(|(found, _)| *found == end).unwrap();
+        bytes[512..].starts_with(b"cs-frame")
+    };
+    assert!(used("-log1") && used("-log2"), "both files have commits");
+    for _ in 0..2 {
+        assert_eq!(crashed.commits(crashed.log()).await, COMMITS);
+    }
+    let words = crashed.refusal(Some(&crashed.log()[..512]));
+    assert!(words.contains("lacks commit 1"), "the older of the two is empty: {words}");
 }

@@ -50,9 +50,9 @@ async fn only_the_owner_may_read_the_files() {
     let path = folder.path().join("store");
     let store = open(&path);
     put(&store, "a", b"1").await.unwrap();
-    for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
-        let mode = fs::metadata(&file).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    for end in ["", "-wal", "-shm", "-log1", "-log2"] {
+        let mode = fs::metadata(beside(&path, end)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{end}");
     }
 }
 

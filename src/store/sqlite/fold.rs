@@ -1,0 +1,196 @@
+//! The folding thread: takes what a stretch of the log left of each record to its place in the
+//! table, takes away what is past its time, and gives free pages back to the file system. Nobody
+//! waits for it, unless it falls far behind.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::batch::{Name, Row};
+use super::recent::Stretch;
+use super::{file, unavailable};
+use crate::clock::Clock;
+use crate::store::{StoreError, Write};
+
+/// How often records past their time are looked for, and what could not be folded is tried again.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// Rows looked at in one sweep; and for each row of a stretch that was folded, so that a busy
+/// server does not fill its file faster than it is swept.
+const SWEEP_ROWS: usize = 2000;
+const SWEEP_FOR_EACH: usize = 2;
+/// Free pages that stay in the file.
+const FREE_PAGES: i64 = 256;
+/// The most free pages that one sweep gives back to the file system.
+const VACUUM_PAGES: u32 = 256;
+
+/// What is to be folded, and what is true once it is.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) stretch: Arc<Stretch>,
+    /// The last commit that is folded then.
+    pub(super) folded: u64,
+    /// Revisions above this were never given.
+    pub(super) revision: u64,
+    /// Where the timeline stands, as JSON.
+    pub(super) anchor: String,
+}
+
+/// What the writer says to the folding thread.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Fold this; it answers after each attempt, until one succeeds.
+    Fold(Order),
+    /// Try again now, if the last attempt failed.
+    Again,
+}
+
+/// The folding thread's state.
+pub(super) struct Folder {
+    db: Connection,
+    path: PathBuf,
+    clock: Clock,
+    order: Option<Order>,
+    swept_at: Instant,
+    sweep_from: i64,
+    /// The last thing that it did failed, and was complained of.
+    troubled: bool,
+    /// After an I/O error nothing that the connection remembers can be believed.
+    broken: bool,
+}
+
+impl Folder {
+    pub(super) fn new(db: Connection, path: PathBuf, clock: Clock) -> Self {
+        let (order, swept_at, sweep_from) = (None, Instant::now(), 0);
+        Self { db, path, clock, order, swept_at, sweep_from, troubled: false, broken: false }
+    }
+
+    /// Works until the writer is gone.
+    pub(super) fn run(
+        mut self,
+        messages: &Receiver<Message>,
+        attempts: &Sender<Result<(), StoreError>>,
+    ) {
+        loop {
+            match messages.recv_timeout(SWEEP_EVERY) {
+                Ok(Message::Fold(order)) => self.order = Some(order),
+                Ok(Message::Again) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let mut rows = SWEEP_ROWS;
+            if let Some(order) = self.order.take() {
+                let attempt = self.in_transaction(|folder| folder.fold(&order));
+                rows = rows.max(order.stretch.rows.len() * SWEEP_FOR_EACH);
+                self.order = attempt.is_err().then_some(order);
+                let _ = attempts.send(attempt);
+            }
+            if self.swept_at.elapsed() >= SWEEP_EVERY {
+                self.swept_at = Instant::now();
+                let _ = self.in_transaction(|folder| folder.sweep(rows));
+                let _ = self.in_transaction(|folder| folder.shrink());
+            }
+        }
+    }
+
+    fn in_transaction(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        let done = self.connected().and_then(|()| {
+            self.db.execute_batch("BEGIN IMMEDIATE")?;
+            work(self)?;
+            self.db.execute_batch("COMMIT")
+        });
+        if let Err(error) = &done {
+            let _ = self.db.execute_batch("ROLLBACK");
+            self.broken = error.sqlite_error_code() != Some(rusqlite::ErrorCode::DiskFull);
+            if !self.troubled {
+                tracing::error!(error = %unavailable(error), "the store's log cannot be folded");
+            }
+        }
+        self.troubled = done.is_err();
+        done.map_err(|error| unavailable(&error))
+    }
+
+    fn connected(&mut self) -> rusqlite::Result<()> {
+        if self.broken {
+            self.db = file::connect(&self.path)?;
+            self.broken = false;
+        }
+        Ok(())
+    }
+
+    /// In the order of the index, so that each of its pages is looked for once.
+    fn fold(&mut self, order: &Order) -> rusqlite::Result<()> {
+        let now = self.clock.now();
+        let mut rows: Vec<_> = order.stretch.rows.iter().collect();
+        rows.sort_unstable_by_key(|(name, _)| *name);
+        for (name, row) in rows {
+            self.put_in_place(name, row, now)?;
+        }
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut update = self.db.prepare_cached(
+            "UPDATE meta SET folded = max(folded, ?1), revision = max(revision, ?2), anchor = ?3",
+        )?;
+        update.execute((number(order.folded), number(order.revision), &order.anchor))?;
+        Ok(())
+    }
+
+    fn put_in_place(&self, name: &Name, row: &Row, now: i64) -> rusqlite::Result<()> {
+        match &row.write {
+            Write::Put { value, expires_at, due_at } if *expires_at > now => {
+                let mut put = self.db.prepare_cached(
+                    "INSERT INTO records (key, revision, expires_at, due_at, value)
+                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (key) DO UPDATE SET revision = excluded.revision,
+                         expires_at = excluded.expires_at, due_at = excluded.due_at,
+                         value = excluded.value",
+                )?;
+                let revision = i64::try_from(row.revision).unwrap_or(i64::MAX);
+                put.execute((name, revision, expires_at, due_at, value))?;
+            }
+            _ if row.first => {}
+            _ => {
+                let mut delete = self.db.prepare_cached("DELETE FROM records WHERE key = ?1")?;
+                delete.execute([name])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away those of the next rows that are past their time.
+    fn sweep(&mut self, rows: usize) -> rusqlite::Result<()> {
+        let now = self.clock.now();
+        let mut select = self.db.prepare_cached(
+            "SELECT place, expires_at FROM records WHERE place > ?1 ORDER BY place LIMIT ?2",
+        )?;
+        let max = i64::try_from(rows).unwrap_or(i64::MAX);
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let seen: Vec<_> =
+            select.query_map((self.sweep_from, max), row)?.collect::<Result<_, _>>()?;
+        let mut delete = self.db.prepare_cached("DELETE FROM records WHERE place = ?1")?;
+        for (place, _) in seen.iter().filter(|(_, expires_at)| *expires_at <= now) {
+            delete.execute([place])?;
+        }
+        let last = seen.last().map_or(0, |(place, _)| *place);
+        self.sweep_from = if seen.len() < rows { 0 } else { last };
+        Ok(())
+    }
+
+    /// Gives pages back to the file system while more of them are free than used.
+    fn shrink(&self) -> rusqlite::Result<()> {
+        let count = |what| self.db.query_row(what, [], |row| row.get::<_, i64>(0));
+        let free = count("PRAGMA freelist_count")?;
+        if free <= FREE_PAGES || free * 2 <= count("PRAGMA page_count")? {
+            return Ok(());
+        }
+        let vacuum = format!("PRAGMA incremental_vacuum({VACUUM_PAGES})");
+        let mut vacuum = self.db.prepare_cached(&vacuum)?;
+        // Each step gives back one page.
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+        Ok(())
+    }
+}
