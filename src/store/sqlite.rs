@@ -127,14 +127,13 @@ impl SqliteStore {
 
     async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&RwLock<Recent>, &Connection) -> rusqlite::Result<T> + Send + 'static,
+        look: impl FnOnce(&RwLock<Recent>, &Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (recent, reader) = (Arc::clone(&self.recent), Arc::clone(&self.reader));
         let looked = tokio::task::spawn_blocking(move || {
             look(&recent, &reader.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        let looked = looked.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        looked.map_err(|error| unavailable(&error))
+        looked.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
 
@@ -173,17 +172,8 @@ impl Store for SqliteStore {
             // Locked until the end: what is folded meanwhile would be seen twice, or not at all.
             let recent = recent.read().unwrap_or_else(PoisonError::into_inner);
             let mut due: Vec<_> = recent.due(now).collect();
-            let mut select = db.prepare_cached(
-                "SELECT due_at, key FROM records WHERE due_at <= ?1 AND expires_at > ?1
-                 ORDER BY due_at",
-            )?;
-            let rows = select.query_map([now], |row| Ok((row.get(0)?, row.get::<_, Name>(1)?)))?;
-            let written_before = |row: &rusqlite::Result<(Millis, Name)>| {
-                row.as_ref().map_or(true, |(_, name)| recent.get(name).is_none())
-            };
-            for row in rows.filter(written_before).take(max) {
-                due.push(row?);
-            }
+            let before = due_in_table(db, now, max, |name| recent.has(name));
+            due.extend(before.map_err(|error| unavailable(&error))?);
             due.sort();
             let keys = due.iter().take(max);
             Ok(keys.filter_map(|(_, name)| Key::from_bytes(name)).collect())
@@ -228,20 +218,39 @@ fn read(
     db: &Connection,
     name: &[u8],
     now: Millis,
-) -> rusqlite::Result<Option<Record>> {
+) -> Result<Option<Record>, StoreError> {
     {
+        // Locked while the log is read: what is forgotten here will be written over there.
         let recent = recent.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(row) = recent.get(name) {
-            return Ok(row.record(now));
+        if let Some(found) = recent.get(name, now) {
+            return found.map_err(|error| disk_trouble(&error));
         }
     }
-    let mut select = db
-        .prepare_cached("SELECT revision, value FROM records WHERE key = ?1 AND expires_at > ?2")?;
-    let row = |row: &rusqlite::Row<'_>| {
+    let record = |row: &rusqlite::Row<'_>| {
         let (revision, value) = (row.get::<_, i64>(0)?, row.get(1)?);
         Ok(Record { revision: revision.unsigned_abs(), value })
     };
-    select.query_row((name, now), row).optional()
+    let select = "SELECT revision, value FROM records WHERE key = ?1 AND expires_at > ?2";
+    let select = db.prepare_cached(select);
+    let found = select.and_then(|mut select| select.query_row((name, now), record).optional());
+    found.map_err(|error| unavailable(&error))
+}
+
+/// What is due at `now` and was not written since it was folded, the longest due first.
+fn due_in_table(
+    db: &Connection,
+    now: Millis,
+    max: usize,
+    written_since: impl Fn(&Name) -> bool,
+) -> rusqlite::Result<Vec<(Millis, Name)>> {
+    let mut select = db.prepare_cached(
+        "SELECT due_at, key FROM records WHERE due_at <= ?1 AND expires_at > ?1 ORDER BY due_at",
+    )?;
+    let rows = select.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let before = |row: &rusqlite::Result<(Millis, Name)>| {
+        row.as_ref().map_or(true, |(_, name)| !written_since(name))
+    };
+    rows.filter(before).take(max).collect()
 }
 
 /// SQLite's own words name neither keys nor values.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
-use super::batch::{Name, Row};
+use super::batch::{Name, Slot};
 use super::recent::Stretch;
-use super::{file, unavailable};
-use crate::clock::Clock;
-use crate::store::{StoreError, Write};
+use super::{disk_trouble, file, unavailable};
+use crate::clock::{Clock, Millis};
+use crate::store::StoreError;
 
 /// How often records past their time are looked for, and what could not be folded is tried again.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -45,6 +45,31 @@ pub(super) enum Message {
     Fold(Order),
     /// Try again now, if the last attempt failed.
     Again,
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+enum FoldError {
+    #[error("the table: {0}")]
+    Table(#[from] rusqlite::Error),
+    #[error("the log: {0}")]
+    Log(#[from] std::io::Error),
+}
+
+impl FoldError {
+    fn disk_is_full(&self) -> bool {
+        match self {
+            Self::Table(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
+            Self::Log(_) => false,
+        }
+    }
+
+    fn told(&self) -> StoreError {
+        match self {
+            Self::Table(error) => unavailable(error),
+            Self::Log(error) => disk_trouble(error),
+        }
+    }
 }
 
 /// The folding thread's state.
@@ -82,7 +107,7 @@ impl Folder {
             let mut rows = SWEEP_ROWS;
             if let Some(order) = self.order.take() {
                 let attempt = self.in_transaction(|folder| folder.fold(&order));
-                rows = rows.max(order.stretch.rows.len() * SWEEP_FOR_EACH);
+                rows = rows.max(order.stretch.slots.len() * SWEEP_FOR_EACH);
                 self.order = attempt.is_err().then_some(order);
                 let _ = attempts.send(attempt);
             }
@@ -96,39 +121,40 @@ impl Folder {
 
     fn in_transaction(
         &mut self,
-        work: impl FnOnce(&mut Self) -> rusqlite::Result<()>,
+        work: impl FnOnce(&mut Self) -> Result<(), FoldError>,
     ) -> Result<(), StoreError> {
-        let done = self.connected().and_then(|()| {
+        let done = self.connected().map_err(FoldError::from).and_then(|()| {
             self.db.execute_batch("BEGIN IMMEDIATE")?;
             work(self)?;
-            self.db.execute_batch("COMMIT")
+            Ok(self.db.execute_batch("COMMIT")?)
         });
-        if let Err(error) = &done {
+        let done = done.map_err(|error| {
             let _ = self.db.execute_batch("ROLLBACK");
-            self.broken = error.sqlite_error_code() != Some(rusqlite::ErrorCode::DiskFull);
-            if !self.troubled {
-                tracing::error!(error = %unavailable(error), "the store's log cannot be folded");
-            }
+            self.broken = !error.disk_is_full();
+            error.told()
+        });
+        if let (Err(error), false) = (&done, self.troubled) {
+            tracing::error!(%error, "the store's log cannot be folded");
         }
         self.troubled = done.is_err();
-        done.map_err(|error| unavailable(&error))
+        done
     }
 
     fn connected(&mut self) -> rusqlite::Result<()> {
         if self.broken {
-            self.db = file::connect(&self.path)?;
+            self.db = file::connect(&self.path, file::FOLDER_CACHE)?;
             self.broken = false;
         }
         Ok(())
     }
 
     /// In the order of the index, so that each of its pages is looked for once.
-    fn fold(&mut self, order: &Order) -> rusqlite::Result<()> {
+    fn fold(&mut self, order: &Order) -> Result<(), FoldError> {
         let now = self.clock.now();
-        let mut rows: Vec<_> = order.stretch.rows.iter().collect();
-        rows.sort_unstable_by_key(|(name, _)| *name);
-        for (name, row) in rows {
-            self.put_in_place(name, row, now)?;
+        let mut slots: Vec<_> = order.stretch.slots.iter().collect();
+        slots.sort_unstable_by_key(|(name, _)| *name);
+        for (name, slot) in slots {
+            self.put_in_place(name, slot, &order.stretch, now)?;
         }
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let mut update = self.db.prepare_cached(
@@ -138,30 +164,32 @@ impl Folder {
         Ok(())
     }
 
-    fn put_in_place(&self, name: &Name, row: &Row, now: i64) -> rusqlite::Result<()> {
-        match &row.write {
-            Write::Put { value, expires_at, due_at } if *expires_at > now => {
-                let mut put = self.db.prepare_cached(
-                    "INSERT INTO records (key, revision, expires_at, due_at, value)
-                     VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (key) DO UPDATE SET revision = excluded.revision,
-                         expires_at = excluded.expires_at, due_at = excluded.due_at,
-                         value = excluded.value",
-                )?;
-                let revision = i64::try_from(row.revision).unwrap_or(i64::MAX);
-                put.execute((name, revision, expires_at, due_at, value))?;
-            }
-            _ if row.first => {}
-            _ => {
-                let mut delete = self.db.prepare_cached("DELETE FROM records WHERE key = ?1")?;
-                delete.execute([name])?;
-            }
+    fn put_in_place(
+        &self,
+        name: &Name,
+        slot: &Slot,
+        stretch: &Stretch,
+        now: Millis,
+    ) -> Result<(), FoldError> {
+        if slot.expires_at > now {
+            let mut put = self.db.prepare_cached(
+                "INSERT INTO records (key, revision, expires_at, due_at, value)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (key) DO UPDATE SET revision = excluded.revision,
+                     expires_at = excluded.expires_at, due_at = excluded.due_at,
+                     value = excluded.value",
+            )?;
+            let revision = i64::try_from(slot.revision).unwrap_or(i64::MAX);
+            put.execute((name, revision, slot.expires_at, slot.due_at, stretch.value(slot)?))?;
+        } else if !slot.first {
+            let mut delete = self.db.prepare_cached("DELETE FROM records WHERE key = ?1")?;
+            delete.execute([name])?;
         }
         Ok(())
     }
 
     /// Takes away those of the next rows that are past their time.
-    fn sweep(&mut self, rows: usize) -> rusqlite::Result<()> {
+    fn sweep(&mut self, rows: usize) -> Result<(), FoldError> {
         let now = self.clock.now();
         let mut select = self.db.prepare_cached(
             "SELECT place, expires_at FROM records WHERE place > ?1 ORDER BY place LIMIT ?2",
@@ -180,7 +208,7 @@ impl Folder {
     }
 
     /// Gives pages back to the file system while more of them are free than used.
-    fn shrink(&self) -> rusqlite::Result<()> {
+    fn shrink(&self) -> Result<(), FoldError> {
         let count = |what| self.db.query_row(what, [], |row| row.get::<_, i64>(0));
         let free = count("PRAGMA freelist_count")?;
         if free <= FREE_PAGES || free * 2 <= count("PRAGMA page_count")? {

@@ -20,7 +20,6 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::batch::Batch;
 use super::recent::{Recent, Stretch};
 
 /// Frames begin at multiples of this: what a disk writes whole, or not at all.
@@ -59,9 +58,9 @@ impl Frame {
         &mut self.0
     }
 
-    /// Its length so far, header and all.
-    pub(super) fn length(&self) -> usize {
-        self.0.len()
+    /// What it holds.
+    pub(super) fn contents(&self) -> &[u8] {
+        &self.0[HEADER..]
     }
 
     fn seal(&mut self, number: u64) -> &[u8] {
@@ -100,7 +99,7 @@ pub(super) type StoreName = [u8; 16];
 #[derive(Debug)]
 struct Segment {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// Where the next frame begins.
     end: u64,
     /// Up to where the file system has given room.
@@ -160,47 +159,45 @@ impl Log {
             (self.current, self.last) = (*at, stretch.end);
         }
         let Some((_, fresh)) = read.pop() else {
-            self.segments[self.current].end = SECTOR;
-            return Ok(Recent::default());
+            let segment = &mut self.segments[self.current];
+            segment.end = SECTOR;
+            return Ok(Recent { fresh: Stretch::new(Arc::clone(&segment.file)), folding: None });
         };
         Ok(Recent { fresh, folding: read.pop().map(|(_, stretch)| Arc::new(stretch)) })
     }
 
-    /// The number of the commit that a frame appended now will be.
-    pub(super) fn next(&self) -> u64 {
-        self.last + 1
-    }
-
-    /// Writes a frame and flushes it. Once this is back without an error it is on the disk; with
-    /// one, it may be or not, until the next call has taken it away.
-    pub(super) fn append(&mut self, frame: &mut Frame) -> io::Result<()> {
-        let number = self.next();
+    /// Writes a frame and flushes it; says the commit's number, and where in the file its contents
+    /// begin. Once this is back without an error it is on the disk; with one, it may be or not,
+    /// until the next call has taken it away.
+    pub(super) fn append(&mut self, frame: &mut Frame) -> io::Result<(u64, u64)> {
+        let number = self.last + 1;
         let segment = &mut self.segments[self.current];
         if self.torn {
             segment.mend()?;
             self.torn = false;
         }
-        let bytes = frame.seal(number);
-        let end = (segment.end + bytes.len() as u64).next_multiple_of(SECTOR);
+        let (begin, bytes) = (segment.end, frame.seal(number));
+        let end = (begin + bytes.len() as u64).next_multiple_of(SECTOR);
         segment.make_room(end)?;
         self.torn = true;
-        segment.file.write_all_at(bytes, segment.end)?;
+        segment.file.write_all_at(bytes, begin)?;
         segment.file.sync_data()?;
         self.torn = false;
         segment.end = end;
         self.last = number;
-        Ok(())
+        Ok((number, begin + HEADER as u64))
     }
 
     /// Begins with the other file, all of whose commits are folded.
-    pub(super) fn turn_over(&mut self) -> io::Result<()> {
+    pub(super) fn turn_over(&mut self) -> io::Result<Arc<File>> {
         if self.torn {
             self.segments[self.current].mend()?;
             self.torn = false;
         }
         self.current = 1 - self.current;
-        self.segments[self.current].end = SECTOR;
-        Ok(())
+        let segment = &mut self.segments[self.current];
+        segment.end = SECTOR;
+        Ok(Arc::clone(&segment.file))
     }
 }
 
@@ -223,7 +220,7 @@ impl Segment {
             if room >= SECTOR {
                 file.read_exact_at(&mut found, 0)?;
             }
-            io::Result::Ok((file, room, found))
+            io::Result::Ok((Arc::new(file), room, found))
         };
         match open() {
             Ok((_, room, _)) if room < SECTOR => Err(LogError::Missing(path)),
@@ -236,18 +233,18 @@ impl Segment {
 
     /// What the frames after this commit left of each record. The next frame will follow them.
     fn read_back(&mut self, folded: u64) -> Result<Stretch, LogError> {
-        let (mut stretch, mut last) = (Stretch::default(), None);
+        let (mut stretch, mut last) = (Stretch::new(Arc::clone(&self.file)), None);
         let failed = |error| LogError::Io(self.path.clone(), error);
         while let Some((number, body)) = self.frame(self.end).map_err(failed)? {
             if last.is_some_and(|last| number != last + 1) {
                 break; // From an earlier use of the file.
             }
-            let length = HEADER + body.len();
+            let begin = self.end + HEADER as u64;
             if number > folded {
-                let damaged = || LogError::Damaged(self.path.clone(), number);
-                stretch.add(Batch::decode(&body).ok_or_else(damaged)?, number, length);
+                let damaged = |_| LogError::Damaged(self.path.clone(), number);
+                stretch.add(number, &body, begin).map_err(damaged)?;
             }
-            self.end = (self.end + length as u64).next_multiple_of(SECTOR);
+            self.end = (begin + body.len() as u64).next_multiple_of(SECTOR);
             last = Some(number);
         }
         let beyond = folded.max(last.unwrap_or(0));

@@ -2,24 +2,30 @@
 //!
 //! Records are named by fingerprints, so their places in the index are all over the file: to put
 //! each commit there would write several pages for every request. A commit therefore appends all
-//! that it writes to the log, and keeps it here for reading. Once a *stretch* of the log is long
-//! enough it is folded: what it left of each record goes to its place, all in one transaction, by
-//! a thread of its own. Much never goes there: a record that changed again or ended meanwhile is
-//! written once, or not at all.
+//! that it writes to the log, and notes here where each record lies in it. Once a *stretch* of the
+//! log is long enough it is folded: what it left of each record goes to its place, all in one
+//! transaction, by a thread of its own. Much never goes there: a record that changed again or ended
+//! meanwhile is written once, or not at all.
 //!
 //! After a crash the log is read back, and all is here as it was.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{Batch, Name, Row, Rows};
+use super::batch::{self, ByName, Name, Slot};
 use crate::clock::Millis;
+use crate::store::Record;
 
 /// A stretch of the log: what it left of each record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stretch {
-    pub(super) rows: Rows,
+    /// The log's file that it lies in.
+    file: Arc<File>,
+    pub(super) slots: ByName<Slot>,
     due: BTreeSet<(Millis, Name)>,
     /// The length of its commits in the log.
     pub(super) bytes: usize,
@@ -29,81 +35,124 @@ pub(super) struct Stretch {
     pub(super) begin: u64,
     pub(super) end: u64,
     /// Where the timeline stood when that was last written down.
-    pub(super) anchor: Option<String>,
+    anchor: Option<String>,
     /// The highest revision that it gave.
-    pub(super) revision: u64,
+    revision: u64,
 }
 
+/// A commit that the log holds and nobody wrote.
+#[derive(Debug)]
+pub(super) struct Unreadable;
+
 impl Stretch {
-    /// Takes in a commit, whose number and length in the log are these.
-    pub(super) fn add(&mut self, batch: Batch, number: u64, length: usize) {
-        for (name, mut row) in batch.rows {
-            self.revision = self.revision.max(row.revision);
-            let due_at = row.due_at();
-            let mut due_before = None;
-            if let Some(before) = self.rows.get(&name) {
-                row.first = before.first;
-                due_before = before.due_at();
-            }
-            self.rows.insert(name.clone(), row);
-            if due_before == due_at {
-                continue;
-            }
-            if let Some(before) = due_before {
-                self.due.remove(&(before, name.clone()));
-            }
-            if let Some(at) = due_at {
-                self.due.insert((at, name));
-            }
+    /// An empty one.
+    pub(super) fn new(file: Arc<File>) -> Self {
+        Self {
+            file,
+            slots: ByName::default(),
+            due: BTreeSet::new(),
+            bytes: 0,
+            since: None,
+            begin: 0,
+            end: 0,
+            anchor: None,
+            revision: 0,
         }
-        self.bytes += length;
+    }
+
+    /// Takes in the commit with this number, whose encoded form lies here in the file.
+    pub(super) fn add(&mut self, number: u64, form: &[u8], at: u64) -> Result<(), Unreadable> {
+        let (anchor, slots) = batch::decode(form, at).ok_or(Unreadable)?;
+        for (name, mut slot) in slots {
+            self.revision = self.revision.max(slot.revision);
+            let due_at = slot.due_at;
+            let mut due_before = None;
+            if let Some(before) = self.slots.get(&name) {
+                slot.first = before.first;
+                due_before = before.due_at;
+            }
+            if due_before != due_at {
+                if let Some(before) = due_before {
+                    self.due.remove(&(before, name.clone()));
+                }
+                if let Some(at) = due_at {
+                    self.due.insert((at, name.clone()));
+                }
+            }
+            self.slots.insert(name, slot);
+        }
+        self.bytes += form.len();
         if self.since.is_none() {
             (self.since, self.begin) = (Some(Instant::now()), number);
         }
         self.end = number;
-        self.anchor = batch.anchor.or_else(|| self.anchor.take());
+        self.anchor = Some(anchor).filter(|anchor| !anchor.is_empty()).or(self.anchor.take());
+        Ok(())
+    }
+
+    /// What the log holds of a record.
+    pub(super) fn value(&self, slot: &Slot) -> io::Result<Vec<u8>> {
+        let mut value = vec![0; usize::try_from(slot.length).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut value, slot.at)?;
+        Ok(value)
+    }
+
+    fn record(&self, slot: &Slot, now: Millis) -> io::Result<Option<Record>> {
+        if slot.expires_at <= now {
+            return Ok(None);
+        }
+        Ok(Some(Record { revision: slot.revision, value: self.value(slot)? }))
     }
 
     fn due(&self, now: Millis) -> impl Iterator<Item = &(Millis, Name)> {
         let due = self.due.iter().take_while(move |(at, _)| *at <= now);
-        due.filter(move |(_, name)| self.rows.get(name).and_then(|row| row.record(now)).is_some())
+        due.filter(move |(_, name)| self.slots.get(name).is_some_and(|it| it.expires_at > now))
     }
 }
 
 /// The stretch that commits are added to, and the one before it while it is being folded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recent {
     pub(super) fresh: Stretch,
     pub(super) folding: Option<Arc<Stretch>>,
 }
 
 impl Recent {
-    /// A record as it was last written, if that was lately.
-    pub(super) fn get(&self, name: &[u8]) -> Option<&Row> {
-        self.fresh.rows.get(name).or_else(|| self.folding.as_ref()?.rows.get(name))
+    fn stretches(&self) -> impl Iterator<Item = &Stretch> {
+        std::iter::once(&self.fresh).chain(self.folding.as_deref())
+    }
+
+    /// Whether a record was written lately.
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        self.stretches().any(|stretch| stretch.slots.contains_key(name))
+    }
+
+    /// A record as it was last written, if that was lately: then it is there at `now`, or not.
+    pub(super) fn get(&self, name: &[u8], now: Millis) -> Option<io::Result<Option<Record>>> {
+        let found = |stretch: &Stretch| Some(stretch.record(stretch.slots.get(name)?, now));
+        self.stretches().find_map(found)
     }
 
     /// What is due at `now`, with its time, in no order.
     pub(super) fn due(&self, now: Millis) -> impl Iterator<Item = (Millis, Name)> {
         let folding = self.folding.iter().flat_map(move |stretch| stretch.due(now));
-        let folding = folding.filter(|(_, name)| !self.fresh.rows.contains_key(name));
+        let folding = folding.filter(|(_, name)| !self.fresh.slots.contains_key(name));
         self.fresh.due(now).chain(folding).cloned()
     }
 
     /// Where the timeline stood when the log was last told.
     pub(super) fn anchor(&self) -> Option<&str> {
-        let folding = self.folding.as_ref().and_then(|stretch| stretch.anchor.as_deref());
-        self.fresh.anchor.as_deref().or(folding)
+        self.stretches().find_map(|stretch| stretch.anchor.as_deref())
     }
 
     /// The highest revision that was given.
     pub(super) fn revision(&self) -> u64 {
-        self.fresh.revision.max(self.folding.as_ref().map_or(0, |stretch| stretch.revision))
+        self.stretches().map(|stretch| stretch.revision).max().unwrap_or(0)
     }
 
-    /// What is fresh is to be folded from now on.
-    pub(super) fn turn_over(&mut self) -> Arc<Stretch> {
-        let stretch = Arc::new(std::mem::take(&mut self.fresh));
+    /// What is fresh is to be folded from now on, and commits go to this file.
+    pub(super) fn turn_over(&mut self, file: Arc<File>) -> Arc<Stretch> {
+        let stretch = Arc::new(std::mem::replace(&mut self.fresh, Stretch::new(file)));
         self.folding = Some(Arc::clone(&stretch));
         stretch
     }
@@ -111,26 +160,34 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::{Row, Rows, encode};
     use super::*;
     use crate::store::Write;
+
+    fn stretch() -> Stretch {
+        Stretch::new(Arc::new(tempfile::tempfile().unwrap()))
+    }
 
     fn put(value: &[u8], due_at: Option<Millis>) -> Write {
         Write::Put { value: value.to_vec(), expires_at: 100, due_at }
     }
 
-    fn batch(writes: &[(&str, Write)]) -> Batch {
+    fn form(writes: &[(&str, Write)]) -> Vec<u8> {
         let row = |(revision, (name, write)): (u64, &(&str, Write))| {
             (name.as_bytes().to_vec(), Row { revision, write: write.clone(), first: revision == 1 })
         };
-        Batch { rows: (1..).zip(writes).map(row).collect(), anchor: None }
+        let rows: Rows = (1..).zip(writes).map(row).collect();
+        let mut form = Vec::new();
+        encode(&rows, "", &mut form);
+        form
     }
 
     #[test]
     fn what_is_due_is_what_was_written_last() {
-        let mut recent = Recent::default();
+        let mut recent = Recent { fresh: stretch(), folding: None };
         let first = [("a", put(b"", Some(5))), ("b", put(b"", Some(6))), ("c", put(b"", Some(7)))];
-        recent.fresh.add(batch(&first), 1, 10);
-        recent.turn_over();
+        recent.fresh.add(1, &form(&first), 0).unwrap();
+        recent.turn_over(Arc::new(tempfile::tempfile().unwrap()));
         let due = |recent: &Recent, now| -> Vec<(Millis, String)> {
             let mut due: Vec<_> = recent.due(now).collect();
             due.sort();
@@ -140,20 +197,40 @@ mod tests {
             due.iter().map(|(at, name)| (*at, (*name).to_owned())).collect()
         };
         assert_eq!(due(&recent, 6), named(&[(5, "a"), (6, "b")]));
-        recent.fresh.add(batch(&[("a", put(b"", Some(8))), ("b", put(b"", None))]), 2, 10);
+        let second = [("a", put(b"", Some(8))), ("b", put(b"", None))];
+        recent.fresh.add(2, &form(&second), 0).unwrap();
         assert_eq!(due(&recent, 9), named(&[(7, "c"), (8, "a")]));
-        recent.fresh.add(batch(&[("a", Write::Delete), ("c", put(b"", Some(9)))]), 3, 10);
+        let third = [("a", Write::Delete), ("c", put(b"", Some(9)))];
+        recent.fresh.add(3, &form(&third), 0).unwrap();
         assert_eq!(due(&recent, 9), named(&[(9, "c")]));
         assert_eq!(due(&recent, 100), named(&[]), "nothing past its time");
     }
 
     #[test]
-    fn a_record_stays_the_first_of_its_name_through_a_stretch_and_no_further() {
-        let mut stretch = Stretch::default();
-        stretch.add(batch(&[("new", put(b"", None)), ("old", put(b"", None))]), 7, 10);
-        stretch.add(batch(&[("old", Write::Delete), ("new", Write::Delete)]), 8, 10);
-        let first = |name: &str| stretch.rows[name.as_bytes()].first;
+    fn a_record_stays_the_first_of_its_name_through_a_stretch() {
+        let mut stretch = stretch();
+        let made = form(&[("new", put(b"", None)), ("old", put(b"", None))]);
+        let gone = form(&[("old", Write::Delete), ("new", Write::Delete)]);
+        stretch.add(7, &made, 0).unwrap();
+        stretch.add(8, &gone, 0).unwrap();
+        let first = |name: &str| stretch.slots[name.as_bytes()].first;
         assert_eq!((first("new"), first("old")), (true, false));
-        assert_eq!((stretch.begin, stretch.end, stretch.bytes), (7, 8, 20));
+        assert_eq!((stretch.begin, stretch.end), (7, 8));
+        assert_eq!(stretch.bytes, made.len() + gone.len());
+    }
+
+    #[test]
+    fn a_value_is_read_from_where_the_log_has_it() {
+        let mut recent = Recent { fresh: stretch(), folding: None };
+        let form = form(&[("a", put(b"value", None)), ("b", Write::Delete)]);
+        recent.fresh.file.write_all_at(&form, 1000).unwrap();
+        recent.fresh.add(1, &form, 1000).unwrap();
+        let got = |name: &str, now| {
+            let got = recent.get(name.as_bytes(), now)?.unwrap();
+            Some(got.map(|record| record.value))
+        };
+        assert_eq!(got("a", 99), Some(Some(b"value".to_vec())));
+        assert_eq!(got("a", 100), Some(None));
+        assert_eq!((got("b", 0), got("c", 0)), (Some(None), None));
     }
 }

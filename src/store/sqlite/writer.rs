@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::batch::{Batch, Row, Rows};
+use super::batch::{self, Row, Rows};
+use super::disk_trouble;
 use super::fold::{Message, Order};
 use super::log::{Frame, Log};
 use super::recent::{Recent, Stretch};
-use super::{disk_trouble, unavailable};
 use crate::clock::{Clock, Millis, SECOND};
 use crate::store::verb::Steps;
 use crate::store::{Draft, Key, Record, StoreError};
@@ -25,7 +25,7 @@ const BATCH_MAX: usize = 512;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What may be written while the stretch before is being folded, in its lengths. Who comes then
 /// waits for that.
-pub(super) const STRETCHES_MAX: usize = 4;
+pub(super) const STRETCHES_MAX: usize = 3;
 
 /// When a stretch of the log is folded. The longer it is, the more of its records meet on a page of
 /// the index or never go there, and the more memory it takes.
@@ -41,7 +41,7 @@ impl Default for Pace {
         match (cfg!(test), cfg!(debug_assertions)) {
             (true, _) => Self { bytes: 512, age: Duration::from_millis(100) },
             (false, true) => Self { bytes: 64 * 1024, age: Duration::from_secs(1) },
-            (false, false) => Self { bytes: 4 * 1024 * 1024, age: Duration::from_secs(10) },
+            (false, false) => Self { bytes: 16 * 1024 * 1024, age: Duration::from_secs(10) },
         }
     }
 }
@@ -149,10 +149,15 @@ impl Writer {
         let began = Instant::now();
         self.wait_for_the_folder()?;
         let mut drafted = Rows::default();
+        // What is read of the table is read in one transaction: that takes its locks once.
+        let reading = self.db.execute_batch("BEGIN").is_ok();
         let results = jobs.iter_mut().map(|job| self.steps(job.steps.as_mut(), &mut drafted));
         let results = results.collect();
+        if reading {
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
         if !drafted.is_empty() {
-            self.write_down(drafted)?;
+            self.write_down(&drafted)?;
             metrics::histogram!("countersign_store_commit_seconds").record(began.elapsed());
         }
         Ok(results)
@@ -183,23 +188,22 @@ impl Writer {
         let name = key.to_bytes();
         match drafted.get(&name) {
             Some(row) => Ok(row.record(now)),
-            None => {
-                super::read(&self.recent, &self.db, &name, now).map_err(|error| unavailable(&error))
-            }
+            None => super::read(&self.recent, &self.db, &name, now),
         }
     }
 
-    fn write_down(&mut self, rows: Rows) -> Result<(), StoreError> {
+    fn write_down(&mut self, rows: &Rows) -> Result<(), StoreError> {
         let now = self.clock.now();
         let anchor_is_old = now >= self.anchored_at.saturating_add(SECOND);
-        let batch = Batch { rows, anchor: anchor_is_old.then(|| self.anchor()) };
-        batch.encode(self.frame.begin());
-        let (number, length) = (self.log.next(), self.frame.length());
-        self.log.append(&mut self.frame).map_err(|error| disk_trouble(&error))?;
+        let anchor = if anchor_is_old { self.anchor() } else { String::new() };
+        batch::encode(rows, &anchor, self.frame.begin());
+        let (number, at) =
+            self.log.append(&mut self.frame).map_err(|error| disk_trouble(&error))?;
         if anchor_is_old {
             self.anchored_at = now;
         }
-        self.recent_mut(|recent| recent.fresh.add(batch, number, length));
+        let added = self.recent_mut(|recent| recent.fresh.add(number, self.frame.contents(), at));
+        added.expect("what was encoded is decoded");
         Ok(())
     }
 
@@ -238,8 +242,8 @@ impl Writer {
     }
 
     fn turn_over_now(&mut self) -> Result<(), StoreError> {
-        self.log.turn_over().map_err(|error| disk_trouble(&error))?;
-        let stretch = self.recent_mut(Recent::turn_over);
+        let file = self.log.turn_over().map_err(|error| disk_trouble(&error))?;
+        let stretch = self.recent_mut(|recent| recent.turn_over(file));
         self.fold(stretch);
         Ok(())
     }
@@ -253,7 +257,7 @@ impl Writer {
     fn attempted(&self, attempt: &Result<(), StoreError>) {
         if attempt.is_ok() {
             let folded = self.recent_mut(|recent| recent.folding.take());
-            drop(folded); // Thousands of records: not while readers wait for the lock.
+            drop(folded); // Thousands of slots: not while readers wait for the lock.
         }
     }
 

@@ -6,7 +6,7 @@ use super::*;
 async fn until(store: &SqliteStore, holds: &'static str) {
     for _ in 0..750 {
         let look = |_: &RwLock<Recent>, db: &Connection| {
-            db.query_row(holds, [], |row| row.get::<_, bool>(0))
+            Ok(db.query_row(holds, [], |row| row.get::<_, bool>(0)).unwrap())
         };
         if store.look(look).await.unwrap() {
             return;
