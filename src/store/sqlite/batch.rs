@@ -45,13 +45,17 @@ pub(super) struct Slot {
     pub(super) revision: u64,
     /// When it vanishes; at once, if it was deleted.
     pub(super) expires_at: Millis,
-    pub(super) due_at: Option<Millis>,
+    /// When it is due; [`NEVER`], if it is not.
+    pub(super) due_at: Millis,
     /// Where its value begins, and its length.
-    pub(super) at: u64,
+    pub(super) at: u32,
     pub(super) length: u32,
     /// As [`Row::first`].
     pub(super) first: bool,
 }
+
+/// When something is due that is not. There are tens of thousands of slots, so they are small.
+pub(super) const NEVER: Millis = Millis::MAX;
 
 /// A deleted record is one that vanished before anything was.
 const DELETED: Millis = Millis::MIN;
@@ -94,12 +98,13 @@ pub(super) fn decode(bytes: &[u8], begin: u64) -> Option<(String, Vec<(Name, Slo
         }
         let expires_at = Millis::from_le_bytes(take(&mut rest)?);
         let due_at = match bits & DUE {
-            0 => None,
-            _ => Some(Millis::from_le_bytes(take(&mut rest)?)),
+            0 => NEVER,
+            _ => Millis::from_le_bytes(take(&mut rest)?),
         };
         let value = take_bytes(&mut rest)?;
         let at = begin + (bytes.len() - rest.len() - value.len()) as u64;
-        let (length, first) = (u32::try_from(value.len()).ok()?, bits & FIRST != 0);
+        let (at, length) = (u32::try_from(at).ok()?, u32::try_from(value.len()).ok()?);
+        let first = bits & FIRST != 0;
         slots.push((name, Slot { revision, expires_at, due_at, at, length, first }));
     }
     Some((anchor, slots))
@@ -146,10 +151,11 @@ mod tests {
                 let row = &rows[name];
                 assert_eq!((slot.revision, slot.first), (row.revision, row.first));
                 let Write::Put { value, expires_at, due_at } = &row.write else {
-                    assert_eq!((slot.expires_at, slot.due_at), (DELETED, None));
+                    assert_eq!((slot.expires_at, slot.due_at), (DELETED, NEVER));
                     continue;
                 };
-                assert_eq!((slot.expires_at, slot.due_at), (*expires_at, *due_at));
+                let due_at = due_at.unwrap_or(NEVER);
+                assert_eq!((slot.expires_at, slot.due_at), (*expires_at, due_at));
                 let at = usize::try_from(slot.at).unwrap() - 100;
                 assert_eq!(bytes[at..][..value.len()], value[..]);
                 assert_eq!(usize::try_from(slot.length).unwrap(), value.len());

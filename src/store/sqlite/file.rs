@@ -17,8 +17,9 @@ use crate::clock::Anchor;
 /// The form of the tables. A file of another form is refused.
 const FORM: i64 = 4;
 const MARK: &[u8] = b"countersign store";
-/// Pages of SQLite's own log after which it is copied into the file.
-const CHECKPOINT_PAGES: u32 = 1000;
+/// Pages of SQLite's own log after which it is copied into the file. Few, since a flush of the log
+/// waits behind whatever the disk was given at once.
+const CHECKPOINT_PAGES: u32 = 256;
 
 /// Memory for pages, in KiB, of each connection. The folding thread's holds most of the index of a
 /// hundred thousand records; the others forget theirs whenever a stretch was folded.

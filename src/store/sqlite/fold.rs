@@ -9,18 +9,22 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::batch::{Name, Slot};
+use super::batch::{NEVER, Name, Slot};
 use super::recent::Stretch;
 use super::{disk_trouble, file, unavailable};
-use crate::clock::{Clock, Millis};
+use crate::clock::Clock;
 use crate::store::StoreError;
 
 /// How often records past their time are looked for, and what could not be folded is tried again.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-/// Rows looked at in one sweep; and for each row of a stretch that was folded, so that a busy
-/// server does not fill its file faster than it is swept.
+/// Rows that are folded in one transaction.
+const PIECE_ROWS: usize = if cfg!(test) { 2 } else { 512 };
+/// Rows looked at in one sweep.
 const SWEEP_ROWS: usize = 2000;
+/// Rows looked at for each that was folded, in sweeps that follow each other more closely, so that
+/// a busy server does not fill its file faster than it is swept.
 const SWEEP_FOR_EACH: usize = 2;
+const SWEEP_BUSY: Duration = Duration::from_millis(10);
 /// Free pages that stay in the file.
 const FREE_PAGES: i64 = 256;
 /// The most free pages that one sweep gives back to the file system.
@@ -78,7 +82,6 @@ pub(super) struct Folder {
     path: PathBuf,
     clock: Clock,
     order: Option<Order>,
-    swept_at: Instant,
     sweep_from: i64,
     /// The last thing that it did failed, and was complained of.
     troubled: bool,
@@ -88,8 +91,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn new(db: Connection, path: PathBuf, clock: Clock) -> Self {
-        let (order, swept_at, sweep_from) = (None, Instant::now(), 0);
-        Self { db, path, clock, order, swept_at, sweep_from, troubled: false, broken: false }
+        Self { db, path, clock, order: None, sweep_from: 0, troubled: false, broken: false }
     }
 
     /// Works until the writer is gone.
@@ -98,25 +100,42 @@ impl Folder {
         messages: &Receiver<Message>,
         attempts: &Sender<Result<(), StoreError>>,
     ) {
+        let mut owed = 0;
         loop {
-            match messages.recv_timeout(SWEEP_EVERY) {
+            let rest = if owed > 0 { SWEEP_BUSY } else { SWEEP_EVERY };
+            match messages.recv_timeout(rest) {
                 Ok(Message::Fold(order)) => self.order = Some(order),
                 Ok(Message::Again) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let mut rows = SWEEP_ROWS;
             if let Some(order) = self.order.take() {
-                let attempt = self.in_transaction(|folder| folder.fold(&order));
-                rows = rows.max(order.stretch.slots.len() * SWEEP_FOR_EACH);
+                let attempt = self.fold(&order, messages);
+                owed = order.stretch.slots.len() * SWEEP_FOR_EACH;
                 self.order = attempt.is_err().then_some(order);
                 let _ = attempts.send(attempt);
             }
-            if self.swept_at.elapsed() >= SWEEP_EVERY {
-                self.swept_at = Instant::now();
-                let _ = self.in_transaction(|folder| folder.sweep(rows));
-                let _ = self.in_transaction(|folder| folder.shrink());
+            owed = owed.saturating_sub(SWEEP_ROWS);
+            let _ = self.in_transaction(Self::sweep);
+            let _ = self.in_transaction(|folder| folder.shrink());
+        }
+    }
+
+    /// Folds a stretch piece by piece, in the order of the index, so that each of its pages is
+    /// looked for once; and rests in between for as long as a piece took, so that those who wait
+    /// for a flush do not wait for this, unless the writer asks for it.
+    fn fold(&mut self, order: &Order, messages: &Receiver<Message>) -> Result<(), StoreError> {
+        let mut slots: Vec<_> = order.stretch.slots.iter().collect();
+        slots.sort_unstable_by_key(|(name, _)| *name);
+        let mut hurry = false;
+        for piece in slots.chunks(PIECE_ROWS) {
+            let began = Instant::now();
+            self.in_transaction(|folder| folder.put_in_place(piece, &order.stretch))?;
+            if !hurry {
+                let rest = messages.recv_timeout(began.elapsed());
+                hurry = !matches!(rest, Err(RecvTimeoutError::Timeout));
             }
         }
+        self.in_transaction(|folder| folder.note(order))
     }
 
     fn in_transaction(
@@ -148,15 +167,34 @@ impl Folder {
         Ok(())
     }
 
-    /// In the order of the index, so that each of its pages is looked for once.
-    fn fold(&mut self, order: &Order) -> Result<(), FoldError> {
+    fn put_in_place(
+        &mut self,
+        slots: &[(&Name, &Slot)],
+        stretch: &Stretch,
+    ) -> Result<(), FoldError> {
         let now = self.clock.now();
-        let mut slots: Vec<_> = order.stretch.slots.iter().collect();
-        slots.sort_unstable_by_key(|(name, _)| *name);
+        let mut put = self.db.prepare_cached(
+            "INSERT INTO records (key, revision, expires_at, due_at, value)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (key) DO UPDATE SET revision = excluded.revision,
+                 expires_at = excluded.expires_at, due_at = excluded.due_at,
+                 value = excluded.value",
+        )?;
+        let mut delete = self.db.prepare_cached("DELETE FROM records WHERE key = ?1")?;
         for (name, slot) in slots {
-            self.put_in_place(name, slot, &order.stretch, now)?;
+            if slot.expires_at > now {
+                let due_at = Some(slot.due_at).filter(|at| *at != NEVER);
+                let value = stretch.value(slot)?;
+                put.execute((name, number(slot.revision), slot.expires_at, due_at, value))?;
+            } else if !slot.first {
+                delete.execute([name])?;
+            }
         }
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Ok(())
+    }
+
+    /// Notes that everything up to this commit is in its place.
+    fn note(&self, order: &Order) -> Result<(), FoldError> {
         let mut update = self.db.prepare_cached(
             "UPDATE meta SET folded = max(folded, ?1), revision = max(revision, ?2), anchor = ?3",
         )?;
@@ -164,37 +202,13 @@ impl Folder {
         Ok(())
     }
 
-    fn put_in_place(
-        &self,
-        name: &Name,
-        slot: &Slot,
-        stretch: &Stretch,
-        now: Millis,
-    ) -> Result<(), FoldError> {
-        if slot.expires_at > now {
-            let mut put = self.db.prepare_cached(
-                "INSERT INTO records (key, revision, expires_at, due_at, value)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (key) DO UPDATE SET revision = excluded.revision,
-                     expires_at = excluded.expires_at, due_at = excluded.due_at,
-                     value = excluded.value",
-            )?;
-            let revision = i64::try_from(slot.revision).unwrap_or(i64::MAX);
-            put.execute((name, revision, slot.expires_at, slot.due_at, stretch.value(slot)?))?;
-        } else if !slot.first {
-            let mut delete = self.db.prepare_cached("DELETE FROM records WHERE key = ?1")?;
-            delete.execute([name])?;
-        }
-        Ok(())
-    }
-
     /// Takes away those of the next rows that are past their time.
-    fn sweep(&mut self, rows: usize) -> Result<(), FoldError> {
+    fn sweep(&mut self) -> Result<(), FoldError> {
         let now = self.clock.now();
         let mut select = self.db.prepare_cached(
             "SELECT place, expires_at FROM records WHERE place > ?1 ORDER BY place LIMIT ?2",
         )?;
-        let max = i64::try_from(rows).unwrap_or(i64::MAX);
+        let max = i64::try_from(SWEEP_ROWS).unwrap_or(i64::MAX);
         let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let seen: Vec<_> =
             select.query_map((self.sweep_from, max), row)?.collect::<Result<_, _>>()?;
@@ -203,7 +217,7 @@ impl Folder {
             delete.execute([place])?;
         }
         let last = seen.last().map_or(0, |(place, _)| *place);
-        self.sweep_from = if seen.len() < rows { 0 } else { last };
+        self.sweep_from = if seen.len() < SWEEP_ROWS { 0 } else { last };
         Ok(())
     }
 
@@ -221,4 +235,9 @@ impl Folder {
         while steps.next()?.is_some() {}
         Ok(())
     }
+}
+
+/// SQLite has no numbers beyond this.
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

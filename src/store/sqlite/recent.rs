@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{self, ByName, Name, Slot};
+use super::batch::{self, ByName, NEVER, Name, Slot};
 use crate::clock::Millis;
 use crate::store::Record;
 
@@ -66,17 +66,17 @@ impl Stretch {
         for (name, mut slot) in slots {
             self.revision = self.revision.max(slot.revision);
             let due_at = slot.due_at;
-            let mut due_before = None;
+            let mut due_before = NEVER;
             if let Some(before) = self.slots.get(&name) {
                 slot.first = before.first;
                 due_before = before.due_at;
             }
             if due_before != due_at {
-                if let Some(before) = due_before {
-                    self.due.remove(&(before, name.clone()));
+                if due_before != NEVER {
+                    self.due.remove(&(due_before, name.clone()));
                 }
-                if let Some(at) = due_at {
-                    self.due.insert((at, name.clone()));
+                if due_at != NEVER {
+                    self.due.insert((due_at, name.clone()));
                 }
             }
             self.slots.insert(name, slot);
@@ -93,7 +93,7 @@ impl Stretch {
     /// What the log holds of a record.
     pub(super) fn value(&self, slot: &Slot) -> io::Result<Vec<u8>> {
         let mut value = vec![0; usize::try_from(slot.length).unwrap_or(usize::MAX)];
-        self.file.read_exact_at(&mut value, slot.at)?;
+        self.file.read_exact_at(&mut value, slot.at.into())?;
         Ok(value)
     }
 
