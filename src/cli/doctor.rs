@@ -1,6 +1,6 @@
 //! `doctor`: what would fail, and how to mend it, found out without sending anything.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -131,12 +131,12 @@ async fn store(config: &Config, report: &mut Report) -> Option<Opened> {
     Some((opened, clock))
 }
 
-/// The store needs room for its log and for the day to come; a full disk means no messages.
+/// The store needs room for its logs and for the day to come; a full disk means no messages.
 fn disk(config: &Config, report: &mut Report) {
     let StoreConfig::Embedded(store) = &config.store else { return };
-    let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
-    let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-    let taken = length(store) + length(&log(store));
+    let file = |end| format!("{}{end}", store.display());
+    let length = |end| std::fs::metadata(file(end)).map_or(0, |file| file.len());
+    let taken: u64 = ["", "-wal", "-log1", "-log2"].into_iter().map(length).sum();
     let parent = store.parent().filter(|parent| !parent.as_os_str().is_empty());
     let free = match rustix::fs::statvfs(parent.unwrap_or(Path::new("."))) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
