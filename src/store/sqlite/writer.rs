@@ -114,18 +114,22 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => vec![],
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            batch.extend(jobs.try_iter().take(BATCH_MAX - 1));
-            progress.begin();
-            self.carry_out(batch);
-            progress.end();
+            if !batch.is_empty() {
+                batch.extend(jobs.try_iter().take(BATCH_MAX - 1));
+                progress.begin();
+                self.carry_out(batch);
+                progress.end();
+            }
+            self.turn_over();
         }
         self.fold_all();
     }
 
     fn carry_out(&mut self, mut batch: Vec<Job>) {
+        let room = self.wait_for_the_folder();
         // Who has given up waiting was told "unavailable": it must not happen after all.
         batch.retain(|job| !job.reply.is_closed());
-        match self.commit(&mut batch) {
+        match room.and_then(|()| self.commit(&mut batch)) {
             Ok(results) => {
                 for (job, result) in batch.into_iter().zip(results) {
                     let _ = job.reply.send(result);
@@ -138,16 +142,11 @@ impl Writer {
                 }
             }
         }
-        self.turn_over();
     }
 
     /// Decides all, then writes all down. The inner results are the verbs' own.
     fn commit(&mut self, jobs: &mut [Job]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        if jobs.is_empty() {
-            return Ok(vec![]);
-        }
         let began = Instant::now();
-        self.wait_for_the_folder()?;
         let mut drafted = Rows::default();
         // What is read of the table is read in one transaction: that takes its locks once.
         let reading = self.db.execute_batch("BEGIN").is_ok();
