@@ -135,7 +135,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         folder,
         log,
         lock,
-        anchor: unfolded.anchor().map_or(meta.anchor, |text| parse_anchor(text)),
+        anchor: unfolded.anchor().map_or(meta.anchor, parse_anchor),
         revision: meta.revision.max(unfolded.revision()),
         recent: unfolded,
     })

@@ -23,7 +23,8 @@ use rustix::io::Errno;
 use super::recent::{Recent, Stretch};
 
 /// Frames begin at multiples of this: what a disk writes whole, or not at all.
-const SECTOR: u64 = 512;
+const SECTOR_BYTES: usize = 512;
+const SECTOR: u64 = SECTOR_BYTES as u64;
 const FILE_MAGIC: &[u8; 16] = b"countersign log\n";
 const MAGIC: &[u8; 8] = b"cs-frame";
 /// The magic, the number, the length of what follows the header, a checksum of all but itself.
@@ -277,7 +278,7 @@ impl Segment {
         let mut at = self.end;
         while at < self.room {
             let length = self.file.read_at(&mut piece, at)?;
-            let sectors = piece[..length].chunks(SECTOR as usize).zip(0..);
+            let sectors = piece[..length].chunks(SECTOR_BYTES).zip(0..);
             for (_, sector) in sectors.filter(|(bytes, _)| bytes.starts_with(MAGIC)) {
                 let frame = self.frame(at + sector * SECTOR)?;
                 if frame.is_some_and(|(found, _)| found > number) {
