@@ -86,6 +86,7 @@ impl SqliteStore {
             attempts,
             pace,
             frame: Frame::default(),
+            hurried: false,
             anchored_at: Millis::MIN,
         };
         let watched = Arc::clone(&progress);

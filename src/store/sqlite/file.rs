@@ -24,7 +24,7 @@ const CHECKPOINT_PAGES: u32 = 256;
 /// Memory for pages, in KiB, of each connection. The folding thread's holds most of the index of a
 /// hundred thousand records; the others forget theirs whenever a stretch was folded.
 pub(super) const FOLDER_CACHE: i32 = 4096;
-const WRITER_CACHE: i32 = 2048;
+const WRITER_CACHE: i32 = 1024;
 const READER_CACHE: i32 = 512;
 
 /// Why the store cannot be opened.
@@ -112,6 +112,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     lock.0.read_to_end(&mut mark).map_err(|error| unusable(&error))?;
     let made_before = mark.starts_with(MARK);
     let (folder, new) = table(path, &marker, made_before)?;
+    sync_wal(path).map_err(|error| unusable(&error))?;
     let meta = meta(&folder).map_err(|error| unusable(&error))?;
     let if_missing = match (new, made_before) {
         (true, _) => IfMissing::Replace,
@@ -135,7 +136,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         folder,
         log,
         lock,
-        anchor: unfolded.anchor().map_or(meta.anchor, parse_anchor),
+        anchor: latest(unfolded.anchors().map(parse_anchor).chain([meta.anchor])),
         revision: meta.revision.max(unfolded.revision()),
         recent: unfolded,
     })
@@ -236,6 +237,11 @@ fn meta(db: &Connection) -> rusqlite::Result<Meta> {
     })
 }
 
+/// The timeline never goes back.
+fn latest(anchors: impl Iterator<Item = Anchor>) -> Anchor {
+    anchors.max_by_key(|anchor| anchor.at).unwrap_or_default()
+}
+
 fn parse_anchor(text: &str) -> Anchor {
     serde_json::from_str(text).unwrap_or_default()
 }
@@ -254,6 +260,18 @@ fn restrict(path: &Path) {
     {
         use std::os::unix::fs::PermissionsExt;
         let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
+    }
+}
+
+/// What the life before wrote to SQLite's log and had no time to flush is about to be read, and the
+/// log's file of a stretch that is folded by it to be written over.
+fn sync_wal(path: &Path) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    match File::open(name) {
+        Ok(wal) => wal.sync_all(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Order {
 pub(super) enum Message {
     /// Fold this; it answers after each attempt, until one succeeds.
     Fold(Order),
-    /// Try again now, if the last attempt failed.
+    /// Do not rest; and try again now, if the last attempt failed.
     Again,
 }
 
@@ -149,7 +149,7 @@ impl Folder {
         });
         let done = done.map_err(|error| {
             let _ = self.db.execute_batch("ROLLBACK");
-            self.broken = !error.disk_is_full();
+            self.broken |= !error.disk_is_full();
             error.told()
         });
         if let (Err(error), false) = (&done, self.troubled) {

@@ -137,8 +137,14 @@ impl Log {
         missing: IfMissing,
     ) -> Result<(Self, Recent), LogError> {
         let [first, second] = paths(store);
-        let segments =
-            [Segment::open(first, name, missing)?, Segment::open(second, name, missing)?];
+        let open = |path: PathBuf| match Segment::open(path.clone(), name, missing) {
+            // The making of this store was broken off where another had been.
+            Err(LogError::Foreign(_)) if missing == IfMissing::Make && folded == 0 => {
+                Segment::open(path, name, IfMissing::Replace)
+            }
+            opened => opened,
+        };
+        let segments = [open(first)?, open(second)?];
         let mut log = Self { segments, current: 0, last: folded, torn: false };
         let unfolded = log.read_back(folded)?;
         Ok((log, unfolded))
@@ -235,6 +241,7 @@ impl Segment {
     /// What the frames after this commit left of each record. The next frame will follow them.
     fn read_back(&mut self, folded: u64) -> Result<Stretch, LogError> {
         let (mut stretch, mut last) = (Stretch::new(Arc::clone(&self.file)), None);
+        let mut last_at = None;
         let failed = |error| LogError::Io(self.path.clone(), error);
         while let Some((number, body)) = self.frame(self.end).map_err(failed)? {
             if last.is_some_and(|last| number != last + 1) {
@@ -245,14 +252,29 @@ impl Segment {
                 let damaged = |_| LogError::Damaged(self.path.clone(), number);
                 stretch.add(number, &body, begin).map_err(damaged)?;
             }
+            last_at = Some((self.end, HEADER + body.len()));
             self.end = (begin + body.len() as u64).next_multiple_of(SECTOR);
             last = Some(number);
         }
+        self.make_durable(last_at).map_err(failed)?;
+        stretch.forget_first();
         let beyond = folded.max(last.unwrap_or(0));
         if self.has_frame_after(beyond).map_err(failed)? {
             return Err(LogError::Damaged(self.path.clone(), beyond + 1));
         }
         Ok(stretch)
+    }
+
+    /// What was read may have come from the kernel's memory: the life before may have ended between
+    /// writing its last frame and flushing it, or after a flush failed, when the kernel takes for
+    /// written what is not. Others will be told what follows from it, so it is written again.
+    fn make_durable(&self, last: Option<(u64, usize)>) -> io::Result<()> {
+        if let Some((at, length)) = last {
+            let mut frame = vec![0; length];
+            self.file.read_exact_at(&mut frame, at)?;
+            self.file.write_all_at(&frame, at)?;
+        }
+        self.file.sync_data()
     }
 
     /// The number and contents of the frame at this place, if a whole one lies there.

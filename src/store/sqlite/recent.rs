@@ -90,6 +90,12 @@ impl Stretch {
         Ok(())
     }
 
+    /// Forgets which records are the first of their names. It is not known of a stretch that was read
+    /// back: the life before may have folded a part of it.
+    pub(super) fn forget_first(&mut self) {
+        self.slots.values_mut().for_each(|slot| slot.first = false);
+    }
+
     /// What the log holds of a record.
     pub(super) fn value(&self, slot: &Slot) -> io::Result<Vec<u8>> {
         let mut value = vec![0; usize::try_from(slot.length).unwrap_or(usize::MAX)];
@@ -140,9 +146,9 @@ impl Recent {
         self.fresh.due(now).chain(folding).cloned()
     }
 
-    /// Where the timeline stood when the log was last told.
-    pub(super) fn anchor(&self) -> Option<&str> {
-        self.stretches().find_map(|stretch| stretch.anchor.as_deref())
+    /// Where the timeline stood when the log was told.
+    pub(super) fn anchors(&self) -> impl Iterator<Item = &str> {
+        self.stretches().filter_map(|stretch| stretch.anchor.as_deref())
     }
 
     /// The highest revision that was given.

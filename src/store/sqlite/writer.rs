@@ -98,6 +98,8 @@ pub(super) struct Writer {
     pub(super) attempts: Receiver<Result<(), StoreError>>,
     pub(super) pace: Pace,
     pub(super) frame: Frame,
+    /// The folding thread was told that the next stretch is long enough already.
+    pub(super) hurried: bool,
     /// When the log was last told where the timeline stands.
     pub(super) anchored_at: Millis,
 }
@@ -105,7 +107,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Works until nobody can send any more.
     pub(super) fn run(mut self, jobs: &Receiver<Job>, progress: &Progress) {
-        if let Some(stretch) = self.recent().folding.clone() {
+        let left = self.recent().folding.clone();
+        if let Some(stretch) = left {
             self.fold(stretch);
         }
         loop {
@@ -114,13 +117,13 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => vec![],
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            progress.begin();
             if !batch.is_empty() {
                 batch.extend(jobs.try_iter().take(BATCH_MAX - 1));
-                progress.begin();
                 self.carry_out(batch);
-                progress.end();
             }
             self.turn_over();
+            progress.end();
         }
         self.fold_all();
     }
@@ -219,7 +222,8 @@ impl Writer {
         self.recent.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fold(&self, stretch: Arc<Stretch>) {
+    fn fold(&mut self, stretch: Arc<Stretch>) {
+        self.hurried = false;
         // A restarted server may fold what another life wrote, all of which it has read back.
         let (folded, revision) = (stretch.end, self.revision);
         let order = Order { stretch, folded, revision, anchor: self.anchor() };
@@ -230,11 +234,15 @@ impl Writer {
     /// old enough.
     fn turn_over(&mut self) {
         self.settle();
-        let due = {
+        let (due, late) = {
             let recent = self.recent();
             let old = recent.fresh.since.is_some_and(|since| since.elapsed() >= self.pace.age);
-            recent.folding.is_none() && (old || recent.fresh.bytes >= self.pace.bytes)
+            let (free, long) = (recent.folding.is_none(), recent.fresh.bytes >= self.pace.bytes);
+            (free && (old || long), !free && long)
         };
+        if late && !self.hurried {
+            self.hurried = self.folder.send(Message::Again).is_ok();
+        }
         if let Err(error) = if due { self.turn_over_now() } else { Ok(()) } {
             tracing::error!(%error, "the store's log cannot change its file");
         }

@@ -269,6 +269,30 @@ async fn a_log_that_lacks_something_is_refused() {
 }
 
 #[tokio::test]
+async fn what_ends_after_a_crash_in_the_middle_of_folding_does_not_come_back() {
+    let folder = quick_folder();
+    let path = folder.path().join("store");
+    let store = open_unfolded(&path);
+    // The store knows that nothing lay there before.
+    let commit =
+        Commit { guards: vec![(key("used"), None)], writes: vec![write(&key("used"), b"1")] };
+    assert!(store.commit(commit).await.unwrap());
+    let crashed = Crashed::copy(&path);
+    let (_folder, path) = crashed.laid_out(Some(crashed.log()));
+    // A piece of the stretch was folded, with this record, and the crash came before the others.
+    let db = Connection::open(&path).unwrap();
+    let insert = "INSERT INTO records (key, revision, expires_at, value) VALUES (?1, 1, ?2, x'31')";
+    db.execute(insert, (key("used").to_bytes(), FAR)).unwrap();
+    drop(db);
+    let store = open_unfolded(&path);
+    assert_eq!(value(&store, "used").await, Some(b"1".to_vec()));
+    let gone = vec![(key("used"), Write::Delete)];
+    store.commit(Commit { guards: vec![], writes: gone }).await.unwrap();
+    drop(store);
+    assert_eq!(value(&open(&path), "used").await, None);
+}
+
+#[tokio::test]
 async fn a_crash_while_a_stretch_is_folded_loses_nothing_of_either_file() {
     let folder = quick_folder();
     let path = folder.path().join("store");
