@@ -38,7 +38,7 @@ async fn what_has_expired_leaves_the_file_and_the_file_does_not_grow_for_ever() 
         store.clock().advance(SECOND);
         until(&store, "SELECT count(*) = 1 FROM records").await;
     }
-    // Some rounds until the journal has the room that it needs, then no more.
+    // Some rounds until the file has the room that a stretch needs, then no more.
     let [most_at_first, most_at_last] =
         [&sizes[..ROUNDS / 2], &sizes[ROUNDS / 2..]].map(|sizes| sizes.iter().max().unwrap());
     assert!(most_at_last * 4 < most_at_first * 5, "{sizes:?}");
