@@ -64,7 +64,7 @@ const DELETED: Millis = Millis::MIN;
 const DUE: u8 = 1;
 const FIRST: u8 = 2;
 
-/// Appends the form in the log: where the timeline stands, as JSON or nothing, then for each row the
+/// Appends the form in the log: where the timeline stands, as JSON or nothing; for each row the
 /// length of its name, its name, its revision, a byte that says what follows, when it vanishes,
 /// when it is due if it is, the length of its value, its value.
 pub(super) fn encode(rows: &Rows, anchor: &str, bytes: &mut Vec<u8>) {

@@ -1,9 +1,10 @@
 //! The log: what each group of requests wrote, one frame per flush.
 //!
-//! There are two files, each beginning with the name of the store that it belongs to. Frames go to the end of one of them until its stretch is long or old
-//! enough; then the other takes over, from its beginning and over whatever lay there, while the
-//! records of the first are *folded* into their places (see [`super::fold`]). Files are written
-//! over and not made anew, because a flush is cheapest where the file system has nothing to note.
+//! There are two files, each beginning with the name of the store that it belongs to. Frames go
+//! to the end of one of them until its stretch is long or old enough; then the other takes over,
+//! from its beginning and over whatever lay there, while the records of the first are *folded*
+//! into their places (see [`super::fold`]). Files are written over and not made anew, because a
+//! flush is cheapest where the file system has nothing to note.
 //!
 //! A frame counts if its checksum holds and its number follows that of the frame before: what a
 //! crash tore, and what lies there from earlier, does not. A crash cannot leave whole frames behind

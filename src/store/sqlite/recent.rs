@@ -90,8 +90,8 @@ impl Stretch {
         Ok(())
     }
 
-    /// Forgets which records are the first of their names. It is not known of a stretch that was read
-    /// back: the life before may have folded a part of it.
+    /// Forgets which records are the first of their names. It is not known of a stretch that was
+    /// read back: the life before may have folded a part of it.
     pub(super) fn forget_first(&mut self) {
         self.slots.values_mut().for_each(|slot| slot.first = false);
     }

@@ -230,8 +230,8 @@ impl Writer {
         let _ = self.folder.send(Message::Fold(order));
     }
 
-    /// Forgets a stretch that lies in the table by now, and lets the next be folded if it is long or
-    /// old enough.
+    /// Forgets a stretch that lies in the table by now, and lets the next be folded if it is long
+    /// or old enough.
     fn turn_over(&mut self) {
         self.settle();
         let (due, late) = {
