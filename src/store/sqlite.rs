@@ -5,9 +5,9 @@
 //! server, the more requests share a flush. Since nobody else writes, a verb is decided on the
 //! writer thread itself, where no one can be faster, and all its phases land in the same commit.
 //!
-//! What was written lately is read from the log (`recent`), everything else from the table, to which
-//! another thread takes it (`fold`). Reads that decide nothing (a look at a
-//! verification, the queue) go through a connection of their own, off the async threads.
+//! What was written lately is read from the log (`recent`), everything else from the table, to
+//! which another thread takes it (`fold`). Reads that decide nothing (a look at a verification,
+//! the queue) go through a connection of their own, off the async threads.
 
 mod batch;
 mod file;
