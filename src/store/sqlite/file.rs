@@ -21,9 +21,9 @@ const MARK: &[u8] = b"countersign store";
 /// waits behind whatever the disk was given at once.
 const CHECKPOINT_PAGES: u32 = 256;
 
-/// Memory for pages, in KiB, of each connection. The folding thread's holds most of the index of a
-/// hundred thousand records; the others forget theirs whenever a stretch was folded.
-pub(super) const FOLDER_CACHE: i32 = 4096;
+/// Memory for pages, in KiB, of each connection. The writer and those who look forget theirs
+/// whenever a piece was folded.
+pub(super) const FOLDER_CACHE: i32 = 2048;
 const WRITER_CACHE: i32 = 1024;
 const READER_CACHE: i32 = 512;
 

@@ -41,7 +41,7 @@ impl Default for Pace {
         match (cfg!(test), cfg!(debug_assertions)) {
             (true, _) => Self { bytes: 512, age: Duration::from_millis(100) },
             (false, true) => Self { bytes: 64 * 1024, age: Duration::from_secs(1) },
-            (false, false) => Self { bytes: 4 * 1024 * 1024, age: Duration::from_secs(10) },
+            (false, false) => Self { bytes: 2 * 1024 * 1024, age: Duration::from_secs(10) },
         }
     }
 }
