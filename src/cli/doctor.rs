@@ -134,9 +134,7 @@ async fn store(config: &Config, report: &mut Report) -> Option<Opened> {
 /// The store needs room for its logs and for the day to come; a full disk means no messages.
 fn disk(config: &Config, report: &mut Report) {
     let StoreConfig::Embedded(store) = &config.store else { return };
-    let file = |end| format!("{}{end}", store.display());
-    let length = |end| std::fs::metadata(file(end)).map_or(0, |file| file.len());
-    let taken: u64 = ["", "-wal", "-log1", "-log2"].into_iter().map(length).sum();
+    let taken = SqliteStore::size(store);
     let parent = store.parent().filter(|parent| !parent.as_os_str().is_empty());
     let free = match rustix::fs::statvfs(parent.unwrap_or(Path::new("."))) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),

@@ -96,13 +96,8 @@ impl Draft {
         Commit { guards: guards.collect(), writes: self.writes.into_iter().collect() }
     }
 
-    /// The writes alone, for a store that decides where it writes; and of each, whether it was read
-    /// that nothing lay there.
-    pub(super) fn into_writes(self) -> impl Iterator<Item = (Key, Write, bool)> {
-        let Self { read, writes } = self;
-        writes.into_iter().map(move |(key, write)| {
-            let absent = read.iter().any(|(seen, record)| *seen == key && record.is_none());
-            (key, write, absent)
-        })
+    /// What was read, and the writes, for a store that decides where it writes.
+    pub(super) fn into_parts(self) -> (Vec<(Key, Option<Record>)>, BTreeMap<Key, Write>) {
+        (self.read, self.writes)
     }
 }

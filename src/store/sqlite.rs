@@ -16,7 +16,7 @@ mod log;
 mod recent;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -54,7 +54,26 @@ pub struct SqliteStore {
     _lock: file::Lock,
 }
 
+/// Beside the store's own file: its marker, the two files of its log, SQLite's log.
+const MARKER: &str = ".lock";
+const LOGS: [&str; 2] = ["-log1", "-log2"];
+const WAL: &str = "-wal";
+
+/// The file of a store that ends like this.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
 impl SqliteStore {
+    /// How many bytes the files of a store take, open or not.
+    pub fn size(path: &Path) -> u64 {
+        let [first, second] = LOGS;
+        let length = |end| std::fs::metadata(beside(path, end)).map_or(0, |file| file.len());
+        ["", WAL, first, second].into_iter().map(length).sum()
+    }
+
     /// Opens the store, or makes it where there is none. `start_clock` is given where the
     /// timeline stood when the store was last written.
     pub fn open(
@@ -268,7 +287,7 @@ fn unavailable(error: &rusqlite::Error) -> StoreError {
 fn disk_trouble(error: &std::io::Error) -> StoreError {
     let word = match error.kind() {
         std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
-        kind => format!("the store's log could not be written: {kind}"),
+        kind => format!("the store's log could not be used: {kind}"),
     };
     StoreError::Unavailable(word)
 }

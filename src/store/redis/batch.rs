@@ -129,7 +129,7 @@ impl Batch {
             if decided.is_err() {
                 break Next::Tell(decided);
             }
-            mine.drafts.extend(draft.into_writes().map(|(key, write, _)| (key, write)));
+            mine.drafts.extend(draft.into_parts().1);
             if !job.steps.advance() {
                 break Next::Tell(Ok(()));
             }

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::log::{self, IfMissing, Log, LogError, StoreName};
 use super::recent::Recent;
+use super::{MARKER, WAL, beside};
 use crate::clock::Anchor;
 
 /// The form of the tables. A file of another form is refused.
@@ -94,19 +95,12 @@ impl Drop for Lock {
     }
 }
 
-/// The file that holds the lock and the marker.
-fn marker_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
-}
-
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(|error| unusable(&error))?;
     }
-    let marker = marker_path(path);
+    let marker = beside(path, MARKER);
     let mut lock = take(path, &marker)?;
     let mut mark = Vec::new();
     lock.0.read_to_end(&mut mark).map_err(|error| unusable(&error))?;
@@ -266,9 +260,7 @@ fn restrict(path: &Path) {
 /// What the life before wrote to SQLite's log and had no time to flush is about to be read, and the
 /// log's file of a stretch that is folded by it to be written over.
 fn sync_wal(path: &Path) -> std::io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    match File::open(name) {
+    match File::open(beside(path, WAL)) {
         Ok(wal) => wal.sync_all(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -30,15 +30,11 @@ const FREE_PAGES: i64 = 256;
 /// The most free pages that one sweep gives back to the file system.
 const VACUUM_PAGES: u32 = 256;
 
-/// What is to be folded, and what is true once it is.
+/// What is to be folded.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) stretch: Arc<Stretch>,
-    /// The last commit that is folded then.
-    pub(super) folded: u64,
-    /// Revisions above this were never given.
-    pub(super) revision: u64,
-    /// Where the timeline stands, as JSON.
+    /// Where the timeline stands, as JSON: noted with the last piece.
     pub(super) anchor: String,
 }
 
@@ -83,15 +79,17 @@ pub(super) struct Folder {
     clock: Clock,
     order: Option<Order>,
     sweep_from: i64,
-    /// The last thing that it did failed, and was complained of.
-    troubled: bool,
+    /// The last attempt to fold, and the last sweep, failed: that is said once.
+    unfolded: bool,
+    unswept: bool,
     /// After an I/O error nothing that the connection remembers can be believed.
     broken: bool,
 }
 
 impl Folder {
     pub(super) fn new(db: Connection, path: PathBuf, clock: Clock) -> Self {
-        Self { db, path, clock, order: None, sweep_from: 0, troubled: false, broken: false }
+        let (unfolded, unswept, broken) = (false, false, false);
+        Self { db, path, clock, order: None, sweep_from: 0, unfolded, unswept, broken }
     }
 
     /// Works until the writer is gone.
@@ -112,11 +110,13 @@ impl Folder {
                 let attempt = self.fold(&order, messages);
                 owed = order.stretch.slots.len() * SWEEP_FOR_EACH;
                 self.order = attempt.is_err().then_some(order);
+                say_once(&mut self.unfolded, &attempt, "the store's log cannot be folded");
                 let _ = attempts.send(attempt);
             }
             owed = owed.saturating_sub(SWEEP_ROWS);
-            let _ = self.in_transaction(Self::sweep);
-            let _ = self.in_transaction(|folder| folder.shrink());
+            let swept = self.in_transaction(Self::sweep);
+            let swept = swept.and_then(|()| self.in_transaction(|folder| folder.shrink()));
+            say_once(&mut self.unswept, &swept, "what is past its time cannot be taken away");
         }
     }
 
@@ -147,16 +147,11 @@ impl Folder {
             work(self)?;
             Ok(self.db.execute_batch("COMMIT")?)
         });
-        let done = done.map_err(|error| {
+        done.map_err(|error| {
             let _ = self.db.execute_batch("ROLLBACK");
             self.broken |= !error.disk_is_full();
             error.told()
-        });
-        if let (Err(error), false) = (&done, self.troubled) {
-            tracing::error!(%error, "the store's log cannot be folded");
-        }
-        self.troubled = done.is_err();
-        done
+        })
     }
 
     fn connected(&mut self) -> rusqlite::Result<()> {
@@ -193,12 +188,13 @@ impl Folder {
         Ok(())
     }
 
-    /// Notes that everything up to this commit is in its place.
+    /// Notes that everything up to the stretch's last commit is in its place.
     fn note(&self, order: &Order) -> Result<(), FoldError> {
         let mut update = self.db.prepare_cached(
             "UPDATE meta SET folded = max(folded, ?1), revision = max(revision, ?2), anchor = ?3",
         )?;
-        update.execute((number(order.folded), number(order.revision), &order.anchor))?;
+        let Stretch { end, revision, .. } = *order.stretch;
+        update.execute((number(end), number(revision), &order.anchor))?;
         Ok(())
     }
 
@@ -235,6 +231,14 @@ impl Folder {
         while steps.next()?.is_some() {}
         Ok(())
     }
+}
+
+/// A trouble is found ten times a second and said when it begins.
+fn say_once(failed_before: &mut bool, done: &Result<(), StoreError>, what: &str) {
+    if let (Err(error), false) = (done, *failed_before) {
+        tracing::error!(%error, "{what}");
+    }
+    *failed_before = done.is_err();
 }
 
 /// SQLite has no numbers beyond this.

@@ -22,6 +22,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::recent::{Recent, Stretch};
+use super::{LOGS, beside};
 
 /// Frames begin at multiples of this: what a disk writes whole, or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -121,11 +122,7 @@ pub(super) struct Log {
 
 /// The names of the two files of this store.
 pub(super) fn paths(store: &Path) -> [PathBuf; 2] {
-    ["-log1", "-log2"].map(|end| {
-        let mut name = store.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    })
+    LOGS.map(|end| beside(store, end))
 }
 
 impl Log {
@@ -179,11 +176,8 @@ impl Log {
     /// until the next call has taken it away.
     pub(super) fn append(&mut self, frame: &mut Frame) -> io::Result<(u64, u64)> {
         let number = self.last + 1;
+        self.mend()?;
         let segment = &mut self.segments[self.current];
-        if self.torn {
-            segment.mend()?;
-            self.torn = false;
-        }
         let (begin, bytes) = (segment.end, frame.seal(number));
         let end = (begin + bytes.len() as u64).next_multiple_of(SECTOR);
         segment.make_room(end)?;
@@ -198,14 +192,20 @@ impl Log {
 
     /// Begins with the other file, all of whose commits are folded.
     pub(super) fn turn_over(&mut self) -> io::Result<Arc<File>> {
-        if self.torn {
-            self.segments[self.current].mend()?;
-            self.torn = false;
-        }
+        self.mend()?;
         self.current = 1 - self.current;
         let segment = &mut self.segments[self.current];
         segment.end = SECTOR;
         Ok(Arc::clone(&segment.file))
+    }
+
+    /// Takes away what a failed write left.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.segments[self.current].cut_off()?;
+            self.torn = false;
+        }
+        Ok(())
     }
 }
 
@@ -257,7 +257,9 @@ impl Segment {
             self.end = (begin + body.len() as u64).next_multiple_of(SECTOR);
             last = Some(number);
         }
-        self.make_durable(last_at).map_err(failed)?;
+        if stretch.end > folded {
+            self.make_durable(last_at).map_err(failed)?;
+        }
         stretch.forget_first();
         let beyond = folded.max(last.unwrap_or(0));
         if self.has_frame_after(beyond).map_err(failed)? {
@@ -329,10 +331,58 @@ impl Segment {
     }
 
     /// Takes away all that lies after the last frame that was flushed.
-    fn mend(&mut self) -> io::Result<()> {
+    fn cut_off(&mut self) -> io::Result<()> {
         self.file.set_len(self.end)?;
         self.file.sync_all()?;
         self.room = self.end;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{self, Row, Rows};
+    use super::*;
+    use crate::store::Write;
+
+    const NAME: StoreName = *b"the store's name";
+
+    fn frame(value: &str) -> Frame {
+        let put = Write::Put { value: value.into(), expires_at: 9, due_at: None };
+        let row = Row { revision: 1, write: put, first: false };
+        let rows: Rows = [(b"last".to_vec(), row)].into_iter().collect();
+        let mut frame = Frame::default();
+        batch::encode(&rows, "", frame.begin());
+        frame
+    }
+
+    fn last(store: &Path) -> (u64, Vec<u8>) {
+        let (log, recent) = Log::open(store, &NAME, 0, IfMissing::Refuse).unwrap();
+        (log.last, recent.get(b"last", 0).unwrap().unwrap().unwrap().value)
+    }
+
+    #[test]
+    fn what_a_failed_write_left_is_taken_away_by_the_next_or_by_the_change_of_files() {
+        for change in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = folder.path().join("store");
+            let (mut log, _) = Log::open(&store, &NAME, 0, IfMissing::Make).unwrap();
+            log.append(&mut frame("one")).unwrap();
+            // A disk that takes the frame and says that it did not.
+            let (mut failed, end) = (frame("failed"), log.segments[0].end);
+            let [path, _] = paths(&store);
+            let read_only = Arc::new(File::open(path).unwrap());
+            let whole = std::mem::replace(&mut log.segments[0].file, read_only);
+            assert!(log.append(&mut failed).is_err() && log.torn);
+            whole.write_all_at(failed.seal(2), end).unwrap();
+            assert_eq!(last(&store), (2, b"failed".to_vec()), "so a crash may find it");
+            log.segments[0].file = whole;
+            if change {
+                log.turn_over().unwrap();
+                assert_eq!(last(&store), (1, b"one".to_vec()));
+            }
+            let (number, _) = log.append(&mut frame("two")).unwrap();
+            assert_eq!((number, last(&store)), (2, (2, b"two".to_vec())));
+        }
     }
 }

@@ -3,9 +3,9 @@
 //! Records are named by fingerprints, so their places in the index are all over the file: to put
 //! each commit there would write several pages for every request. A commit therefore appends all
 //! that it writes to the log, and notes here where each record lies in it. Once a *stretch* of the
-//! log is long enough it is folded: what it left of each record goes to its place, all in one
-//! transaction, by a thread of its own. Much never goes there: a record that changed again or ended
-//! meanwhile is written once, or not at all.
+//! log is long enough it is folded: what it left of each record goes to its place, by a thread of
+//! its own. Much never goes there: a record that changed again or ended meanwhile is written once,
+//! or not at all.
 //!
 //! After a crash the log is read back, and all is here as it was.
 
@@ -37,7 +37,7 @@ pub(super) struct Stretch {
     /// Where the timeline stood when that was last written down.
     anchor: Option<String>,
     /// The highest revision that it gave.
-    revision: u64,
+    pub(super) revision: u64,
 }
 
 /// A commit that the log holds and nobody wrote.

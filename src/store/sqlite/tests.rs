@@ -70,11 +70,6 @@ fn shared(path: &Path) -> Arc<dyn Store> {
     Arc::new(open(path))
 }
 
-/// The file that belongs to a store and ends like this.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    path.with_file_name(format!("{}{ending}", path.file_name().unwrap().display()))
-}
-
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |meta| meta.len())
 }

@@ -174,10 +174,12 @@ impl Writer {
             let mut draft = Draft::new(read.collect::<Result<_, _>>()?);
             catch_unwind(AssertUnwindSafe(|| steps.decide(&mut draft)))
                 .map_err(|_| StoreError::Unreadable("the decision panicked".to_owned()))??;
-            for (key, write, absent) in draft.into_writes() {
+            let (read, writes) = draft.into_parts();
+            for (key, write) in writes {
                 self.revision += 1;
                 let name = key.to_bytes();
-                let first = drafted.get(&name).map_or(absent, |row| row.first);
+                let absent = || read.iter().any(|(seen, record)| *seen == key && record.is_none());
+                let first = drafted.get(&name).map_or_else(absent, |row| row.first);
                 drafted.insert(name, Row { revision: self.revision, write, first });
             }
             if !steps.advance() {
@@ -224,9 +226,7 @@ impl Writer {
 
     fn fold(&mut self, stretch: Arc<Stretch>) {
         self.hurried = false;
-        // A restarted server may fold what another life wrote, all of which it has read back.
-        let (folded, revision) = (stretch.end, self.revision);
-        let order = Order { stretch, folded, revision, anchor: self.anchor() };
+        let order = Order { stretch, anchor: self.anchor() };
         let _ = self.folder.send(Message::Fold(order));
     }
 

@@ -43,3 +43,25 @@ async fn after_a_reboot_the_timeline_never_goes_back_behind_the_last_write() {
     let store = SqliteStore::open(&path, Clock::resumed).unwrap();
     assert!(store.clock().now() >= ahead);
 }
+
+#[tokio::test]
+async fn after_a_crash_the_later_of_what_the_log_and_the_table_say_holds() {
+    let folder = quick_folder();
+    let path = folder.path().join("store");
+    let ahead = Clock::machine().wall() + DAY;
+    let (opened, never) = (file::open(&path).unwrap(), Pace { bytes: 1 << 40, age: Duration::MAX });
+    let store = SqliteStore::start(opened, &path, Clock::manual(ahead), never).unwrap();
+    put(&store, "a", b"1").await.unwrap();
+    let crashed = damage::Crashed::copy(&path);
+    for (table, latest) in [(ahead - HOUR, ahead), (ahead + HOUR, ahead + HOUR)] {
+        let (_folder, path) = crashed.laid_out(Some(crashed.log()));
+        let anchor = Anchor { at: table, uptime: 0, boot: "another boot".to_owned() };
+        let text = serde_json::to_string(&anchor).unwrap();
+        let db = Connection::open(&path).unwrap();
+        db.execute("UPDATE meta SET anchor = ?1", [text]).unwrap();
+        drop(db);
+        let store = SqliteStore::open(&path, Clock::resumed).unwrap();
+        let now = store.clock().now();
+        assert!((latest..latest + MINUTE).contains(&now), "{now} and not {latest}");
+    }
+}
