@@ -24,16 +24,22 @@ pub enum Write {
     Delete,
 }
 
+/// Each record as it was when it was looked at, or that there was none.
+type Seen = Vec<(Key, Option<Record>)>;
+
+/// The writes of a draft, at most one for each record.
+type Writes = BTreeMap<Key, Write>;
+
 /// Records that were read, and writes that are drafted.
 #[derive(Debug, Default)]
 pub struct Draft {
-    read: Vec<(Key, Option<Record>)>,
-    writes: BTreeMap<Key, Write>,
+    read: Seen,
+    writes: Writes,
 }
 
 impl Draft {
     /// A draft over these records.
-    pub fn new(read: Vec<(Key, Option<Record>)>) -> Self {
+    pub fn new(read: Seen) -> Self {
         Self { read, writes: BTreeMap::new() }
     }
 
@@ -97,7 +103,7 @@ impl Draft {
     }
 
     /// What was read, and the writes, for a store that decides where it writes.
-    pub(super) fn into_parts(self) -> (Vec<(Key, Option<Record>)>, BTreeMap<Key, Write>) {
+    pub(super) fn into_parts(self) -> (Seen, Writes) {
         (self.read, self.writes)
     }
 }
