@@ -21,7 +21,7 @@ use crate::http::auth::Tenants;
 use crate::http::{self, Dev, Doors, receipts};
 use crate::keys::{self, Keys, Ring};
 use crate::providers::kind::Parts;
-use crate::providers::simulated::Simulator;
+use crate::providers::simulated::{INBOX_MAX, Simulator};
 use crate::providers::{Provider, Providers, transport};
 use crate::routing::Router;
 use crate::routing::prices::Prices;
@@ -65,7 +65,8 @@ impl App {
             same_keys(&store, &clock, &ring, &config.key_path).await?;
         }
         let keys = Keys::new(ring);
-        let simulator = Arc::new(Simulator::default());
+        let simulator = Simulator::with_inbox(if config.dev { INBOX_MAX } else { 0 });
+        let simulator = Arc::new(simulator);
         let providers = providers(&config, &simulator, &clock, &keys.ring())?;
         let (sender, handoffs) = mpsc::channel(HANDOFFS_MAX);
         let verifier = Verifier::new(

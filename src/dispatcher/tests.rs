@@ -35,7 +35,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         let ring = keys::load_or_make(&path, clock.wall(), &mut SeededChance(1)).unwrap();
-        let (keys, simulator) = (Keys::new(ring), Arc::new(Simulator::default()));
+        let (keys, simulator) = (Keys::new(ring), Arc::new(Simulator::with_inbox(100)));
         let provider: Arc<dyn Provider> =
             Arc::new(Simulated::new("sim".into(), Arc::clone(&simulator), clock.clone()));
         Self::node((store, keys), clock, simulator, [provider].into())

@@ -133,6 +133,7 @@ pub struct Delivered {
 /// The script and the inbox, shared by all simulated providers of a process.
 #[derive(Debug, Default)]
 pub struct Simulator {
+    inbox_max: usize,
     inner: Mutex<Inner>,
 }
 
@@ -144,6 +145,12 @@ struct Inner {
 }
 
 impl Simulator {
+    /// One that remembers up to so many messages, those of late. By default it remembers none:
+    /// codes are not kept where nobody may look at them.
+    pub fn with_inbox(max: usize) -> Self {
+        Self { inbox_max: max, ..Self::default() }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,19 +184,20 @@ impl Simulator {
     }
 
     fn deliver(&self, provider: &str, message: &Message, now: Millis, script: &Script) {
-        let delivered = Delivered {
-            phone: message.phone.e164().to_owned(),
-            text: message.text.clone(),
-            code: message.code.digits().to_owned(),
-            provider: provider.to_owned(),
-            reference: message.reference.clone(),
-            at: now,
-        };
         let mut inner = self.lock();
-        if inner.inbox.len() == INBOX_MAX {
-            inner.inbox.pop_front();
+        if self.inbox_max > 0 {
+            if inner.inbox.len() == self.inbox_max {
+                inner.inbox.pop_front();
+            }
+            inner.inbox.push_back(Delivered {
+                phone: message.phone.e164().to_owned(),
+                text: message.text.clone(),
+                code: message.code.digits().to_owned(),
+                provider: provider.to_owned(),
+                reference: message.reference.clone(),
+                at: now,
+            });
         }
-        inner.inbox.push_back(delivered);
         if script.receipt != ScriptedReceipt::None && inner.receipts.len() < INBOX_MAX {
             let arrived = script.receipt == ScriptedReceipt::Delivered;
             let reference = message.reference.clone();
@@ -274,5 +282,26 @@ impl Provider for Simulated {
 
     async fn pull_receipts(&self) -> Result<Vec<Receipt>, Outcome> {
         Ok(self.simulator.take_receipts(self.clock.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::stub::a_message;
+
+    #[tokio::test]
+    async fn messages_are_remembered_where_somebody_may_look_and_nowhere_else() {
+        for (max, kept) in [(0, &[][..]), (2, &["3", "2"])] {
+            let simulator = Arc::new(Simulator::with_inbox(max));
+            let provider = Simulated::new("a".to_owned(), Arc::clone(&simulator), Clock::manual(0));
+            for reference in ["1", "2", "3"] {
+                let sent = provider.send(&Message { reference: reference.into(), ..a_message() });
+                assert_eq!(sent.await.class, Class::Accepted);
+            }
+            let inbox = simulator.inbox(None, 10);
+            let inbox: Vec<_> = inbox.iter().map(|it| it.reference.as_str()).collect();
+            assert_eq!(inbox, kept);
+        }
     }
 }
