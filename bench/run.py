@@ -190,6 +190,31 @@ def walk(side, scratch, times):
     return {name: {"p50_ms": median(values), "max_ms": round(max(values), 3)} for name, values in steps.items()}
 
 
+# From acceptance to the provider.
+
+
+def handoff(side, scratch, seconds):
+    """How long accepted messages wait for their first call while two callers send, some 1 000 to 2 000 a second. The server
+    counts whole milliseconds in buckets, so these are upper bounds."""
+    load = Load(scratch, connections=2, threads=2)
+    side.start(fresh_folder(scratch, "handoff"), dev=False)
+    try:
+        load.run(side.port, side.sends(2000), 1)
+        before = side.buckets("countersign_handoff_seconds")
+        result = load.run(side.port, side.sends(round(seconds * 4000)), seconds)
+        after = side.buckets("countersign_handoff_seconds")
+    finally:
+        side.stop()
+    counts = {bound: count - before.get(bound, 0) for bound, count in after.items()}
+    total = max(counts.values())
+
+    def bound(share):
+        least = min(bound for bound, count in counts.items() if count >= share * total)
+        return int(min(least, 3600) * 1000) + 1
+
+    return {"sends_per_second": round(result["per_second"]), "messages": total, "p50_ms": bound(0.5), "p99_ms": bound(0.99)}
+
+
 # Growth.
 
 
@@ -286,6 +311,9 @@ def ratios(report):
     for step, found in report["walk"].get("countersign", {}).items():
         peer = report["walk"].get("peer", {}).get(step, {})
         row(f"one person, {step}, p50 ms", peer.get("p50_ms"), found["p50_ms"], "less", None, None)
+    for share, limit in (("p50", 3), ("p99", 25)) if report["handoff"] else ():
+        waited = report["handoff"][f"{share}_ms"]
+        row(f"accepted to first call, {share} below ms", None, waited, "less", f"<= {limit} ms", at_most(limit))
     if "countersign" not in report["walk"]:
         for step, found in report["walk"].get("peer", {}).items():
             row(f"one person, {step}, p50 ms", found["p50_ms"], None, "less", None, None)
@@ -355,7 +383,8 @@ def main():
                            "countersign": tools.first_line([*shlex.split(chosen.binary), "--version"]) if ours else None,
                            "python": tools.first_line([TARGET / "peer-venv" / "bin" / "python", "--version"]),
                            "packages": (tools.BENCH / "peer" / "requirements.txt").read_text().split("\n#")[0].split()},
-              "disk_flushes_per_second": {"before": disk_flushes(scratch)}, "walk": {}, "growth": [], "failed": []}
+              "disk_flushes_per_second": {"before": disk_flushes(scratch)}, "walk": {}, "handoff": None, "growth": [],
+              "failed": []}
     say(f"{report['machine']}\nfdatasync/s: {report['disk_flushes_per_second']['before']}")
 
     for side in sides:
@@ -365,6 +394,10 @@ def main():
         except (RuntimeError, OSError, AssertionError) as error:
             say(f"  one person    {side.name:18} failed: {error}")
             report["failed"].append(f"walk, {side.name}: {error}")
+
+    if ours:
+        report["handoff"] = handoff(ours, scratch, min(5, chosen.seconds))
+        say(f"  accepted to first call: {report['handoff']}")
 
     report["figures"] = measure([*sides, *([redis_side] if redis_side else [])], chosen, load, scratch,
                                 report["failed"])

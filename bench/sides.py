@@ -155,6 +155,12 @@ class Countersign(Side):
     def prepare(self):
         pass
 
+    def buckets(self, metric):
+        """A histogram's counts by their upper bounds; each includes those below."""
+        _, text = Http(self.port).one("/metrics")
+        found = re.findall(rf'^{metric}_bucket{{.*?le="([^"]+)"}} (\d+)$', text.decode(), re.MULTILINE)
+        return {float(bound): int(count) for bound, count in found}
+
     # Start and stop.
 
     def start(self, folder, dev=True, code_seconds=300, redis_folder=None):
