@@ -292,12 +292,13 @@ mod tests {
 
     #[tokio::test]
     async fn messages_are_remembered_where_somebody_may_look_and_nowhere_else() {
-        for (max, kept) in [(0, &[][..]), (2, &["3", "2"])] {
+        let cases: [(usize, &[&str]); 2] = [(0, &[]), (2, &["3", "2"])];
+        for (max, kept) in cases {
             let simulator = Arc::new(Simulator::with_inbox(max));
             let provider = Simulated::new("a".to_owned(), Arc::clone(&simulator), Clock::manual(0));
             for reference in ["1", "2", "3"] {
-                let sent = provider.send(&Message { reference: reference.into(), ..a_message() });
-                assert_eq!(sent.await.class, Class::Accepted);
+                let message = Message { reference: reference.to_owned(), ..a_message() };
+                assert_eq!(provider.send(&message).await.class, Class::Accepted);
             }
             let inbox = simulator.inbox(None, 10);
             let inbox: Vec<_> = inbox.iter().map(|it| it.reference.as_str()).collect();
