@@ -59,8 +59,11 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server there?", config.listen)
         })?;
+        anyhow::ensure!(!keys_are_lost(&config), keys_lost_advice(&config));
+        // Before the store: one that was made without keys is refused from then on.
+        let wall = Clock::machine().wall();
+        let ring = keys::load_or_make(&config.key_path, wall, &mut OsChance)?;
         let (store, clock) = open(&config).await?;
-        let ring = keys::load_or_make(&config.key_path, clock.wall(), &mut OsChance)?;
         if matches!(config.store, StoreConfig::Redis(..)) {
             same_keys(&store, &clock, &ring, &config.key_path).await?;
         }
@@ -155,7 +158,6 @@ impl App {
 async fn open(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Clock)> {
     match &config.store {
         StoreConfig::Embedded(path) => {
-            anyhow::ensure!(!keys_are_lost(config), keys_lost_advice(config));
             let opened = SqliteStore::open(path, Clock::resumed)?;
             let clock = opened.clock();
             Ok((Arc::new(opened), clock))

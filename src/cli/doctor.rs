@@ -47,18 +47,13 @@ impl Report {
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let mut report = Report { failures: 0 };
-    // Before the store is opened, which makes one where there is none.
-    let keys_lost = app::keys_are_lost(config);
-    let opened = store(config, &mut report).await;
+    // Keys first, as at a start: a store that was made without keys is refused from then on.
+    let keys = key_file(config, &mut report);
+    let is_new = matches!(&config.store, StoreConfig::Embedded(path) if !path.exists());
+    let opened = if is_new && keys.is_none() { None } else { store(config, &mut report).await };
     let clock = opened.as_ref().map_or_else(Clock::machine, |(_, clock)| clock.clone());
     disk(config, &mut report);
     clock_sane(&clock, &mut report);
-    let keys = if keys_lost {
-        report.bad("keys", &app::keys_lost_advice(config));
-        None
-    } else {
-        key_file(config, &clock, &mut report)
-    };
     caps(config);
     let verifier = opened.zip(keys).map(|(store, keys)| verifier(config, store, keys));
     for configured in &config.providers {
@@ -168,10 +163,14 @@ fn clock_sane(clock: &Clock, report: &mut Report) {
     }
 }
 
-fn key_file(config: &Config, clock: &Clock, report: &mut Report) -> Option<Keys> {
+fn key_file(config: &Config, report: &mut Report) -> Option<Keys> {
     use std::os::unix::fs::MetadataExt;
     let path = &config.key_path;
-    let ring = match keys::load_or_make(path, clock.wall(), &mut OsChance) {
+    if app::keys_are_lost(config) {
+        report.bad("keys", &app::keys_lost_advice(config));
+        return None;
+    }
+    let ring = match keys::load_or_make(path, Clock::machine().wall(), &mut OsChance) {
         Ok(ring) => ring,
         Err(error) => {
             report.bad("keys", &error.to_string());

@@ -74,3 +74,26 @@ async fn it_says_what_would_fail_and_makes_no_keys_for_a_used_store() {
     line(&told, "ok", "whether the template fits");
     assert!(!told.contains("test template"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_ends_at_its_keys_leaves_no_store_without_keys() {
+    let mut world = World::start(&config(&[])).await;
+    for command in ["serve", "doctor"] {
+        world.kill();
+        let files =
+            std::fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().path());
+        let ours = |file: &std::path::PathBuf| file.to_string_lossy().contains("countersign.db");
+        let files: Vec<_> = files.filter(ours).collect();
+        assert!(files.len() > 3, "the store, its log, its keys: {files:?}");
+        for file in &files {
+            std::fs::remove_file(file).unwrap();
+        }
+        // No file can be made there.
+        let keys = world.folder.path().join("countersign.db.keys");
+        std::fs::create_dir(&keys).unwrap();
+        let ended = world.command(&[command, "--config", "countersign.toml"]).output().unwrap();
+        assert!(!ended.status.success(), "{command}");
+        std::fs::remove_dir(&keys).unwrap();
+        world.restart().await;
+    }
+}
