@@ -77,7 +77,8 @@ async fn it_says_what_would_fail_and_makes_no_keys_for_a_used_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_that_ends_at_its_keys_leaves_no_store_without_keys() {
-    let mut world = World::start(&config(&[])).await;
+    let simulated = "[[providers]]\nname = \"sim\"\nkind = \"simulated\"\n".to_owned();
+    let mut world = World::start(&config(&[simulated])).await;
     for command in ["serve", "doctor"] {
         world.kill();
         let files =
