@@ -200,15 +200,15 @@ async fn same_keys(
 /// nothing of what is in there.
 pub fn keys_are_lost(config: &Config) -> bool {
     let StoreConfig::Embedded(path) = &config.store else { return false };
-    let used_before = std::fs::metadata(path).is_ok_and(|store| store.len() > 0);
-    used_before && !config.key_path.exists()
+    SqliteStore::was_made(path) && !config.key_path.exists()
 }
 
 /// What to do when the key file is missing.
 pub fn keys_lost_advice(config: &Config) -> String {
     format!(
         "{}: the key file is missing, though the store was used before. Bring it back from a \
-         backup; or, if limits, codes and deliveries may be forgotten, remove the store",
+         backup; or, if limits, codes and deliveries may be forgotten, remove the store and its \
+         .lock",
         config.key_path.display()
     )
 }

@@ -74,6 +74,12 @@ impl SqliteStore {
         ["", WAL, first, second].into_iter().map(length).sum()
     }
 
+    /// Whether a store was made here, even if it is gone now.
+    pub fn was_made(path: &Path) -> bool {
+        let has_bytes = |file: &Path| std::fs::metadata(file).is_ok_and(|file| file.len() > 0);
+        has_bytes(path) || has_bytes(&beside(path, MARKER))
+    }
+
     /// Opens the store, or makes it where there is none. `start_clock` is given where the
     /// timeline stood when the store was last written.
     pub fn open(

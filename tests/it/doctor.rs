@@ -54,10 +54,17 @@ async fn it_says_what_would_fail_and_makes_no_keys_for_a_used_store() {
     let keys = world.folder.path().join("countersign.db.keys");
     let kept = std::fs::read(&keys).unwrap();
     std::fs::remove_file(&keys).unwrap();
-    let (told, fine) = doctor(&world).await;
-    assert!(!fine, "{told}");
-    line(&told, "FAIL", "the key file is missing");
-    assert!(!keys.exists(), "new keys would make nothing of the store");
+    let (store, aside) = (keys.with_extension(""), keys.with_extension("aside"));
+    for gone in [false, true] {
+        if gone {
+            std::fs::rename(&store, &aside).unwrap();
+        }
+        let (told, fine) = doctor(&world).await;
+        assert!(!fine, "{told}");
+        line(&told, "FAIL", "the key file is missing");
+        assert!(!keys.exists(), "new keys would make nothing of the store");
+    }
+    std::fs::rename(&aside, &store).unwrap();
     std::fs::write(&keys, kept).unwrap();
     let mode = |mode| {
         use std::os::unix::fs::PermissionsExt;
