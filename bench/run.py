@@ -206,7 +206,9 @@ def handoff(side, scratch, seconds):
     finally:
         side.stop()
     counts = {bound: count - before.get(bound, 0) for bound, count in after.items()}
-    total = max(counts.values())
+    total = max(counts.values(), default=0)
+    if total < 1000:
+        raise RuntimeError(f"only {total} messages went to the provider: {result['answers']}")
 
     def bound(share):
         least = min(bound for bound, count in counts.items() if count >= share * total)
@@ -396,8 +398,12 @@ def main():
             report["failed"].append(f"walk, {side.name}: {error}")
 
     if ours:
-        report["handoff"] = handoff(ours, scratch, min(5, chosen.seconds))
-        say(f"  accepted to first call: {report['handoff']}")
+        try:
+            report["handoff"] = handoff(ours, scratch, min(5, chosen.seconds))
+            say(f"  accepted to first call: {report['handoff']}")
+        except (RuntimeError, OSError) as error:
+            say(f"  accepted to first call: failed: {error}")
+            report["failed"].append(f"handoff: {error}")
 
     report["figures"] = measure([*sides, *([redis_side] if redis_side else [])], chosen, load, scratch,
                                 report["failed"])

@@ -157,7 +157,7 @@ class Countersign(Side):
 
     def buckets(self, metric):
         """A histogram's counts by their upper bounds; each includes those below."""
-        _, text = Http(self.port).one("/metrics")
+        _, text = self.dev_http.one("/metrics")
         found = re.findall(rf'^{metric}_bucket{{.*?le="([^"]+)"}} (\d+)$', text.decode(), re.MULTILINE)
         return {float(bound): int(count) for bound, count in found}
 

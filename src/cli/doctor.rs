@@ -49,7 +49,8 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let mut report = Report { failures: 0 };
     // Keys first, as at a start: a store that was made without keys is refused from then on.
     let keys = key_file(config, &mut report);
-    let is_new = matches!(&config.store, StoreConfig::Embedded(path) if !path.exists());
+    let is_new =
+        matches!(&config.store, StoreConfig::Embedded(path) if !SqliteStore::was_made(path));
     let opened = if is_new && keys.is_none() { None } else { store(config, &mut report).await };
     let clock = opened.as_ref().map_or_else(Clock::machine, |(_, clock)| clock.clone());
     disk(config, &mut report);
